@@ -1,0 +1,335 @@
+use network_lib::{Backend, CircuitVersion, ProofMode, Vm};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Priority, Timestamp};
+
+fn now(secs: u64) -> Now {
+    Now { moment: Moment::from_millis(secs * 1000), time: Timestamp::from_secs(1_000_000 + secs) }
+}
+
+fn request_id(n: u8) -> RequestId {
+    RequestId::new([n; 32])
+}
+
+fn attempt(n: u8) -> AttemptId {
+    AttemptId::new([n; 16])
+}
+
+fn worker_id(n: u8) -> WorkerId {
+    WorkerId::new([n; 16])
+}
+
+fn requirement(mode: ProofMode) -> Requirement {
+    Requirement { vm: Vm::Sp1, circuit_version: CircuitVersion::new("sp1-v6.1.0"), mode }
+}
+
+fn queued(n: u8, mode: ProofMode, deadline: u64) -> QueuedRequest {
+    QueuedRequest {
+        id: request_id(n),
+        requirement: requirement(mode),
+        priority: Priority::default(),
+        deadline: Timestamp::from_secs(2_000_000 + deadline),
+        created_at: Timestamp::from_secs(u64::from(n)),
+        failed_workers: Vec::new(),
+    }
+}
+
+fn profile(n: u8, provers: usize, modes: &[ProofMode]) -> WorkerProfile {
+    let prover = ProverProfile {
+        vm: Vm::Sp1,
+        backend: Backend::Cpu,
+        device: "cpu".to_owned(),
+        circuit_version: CircuitVersion::new("sp1-v6.1.0"),
+        modes: modes.to_vec(),
+        memory_bytes: 1 << 34,
+    };
+    WorkerProfile {
+        id: worker_id(n),
+        name: format!("worker {n}"),
+        provers: vec![prover; provers],
+        magister_drop_endpoint: None,
+    }
+}
+
+fn joined(n: u8, provers: usize) -> Event {
+    let profile = profile(n, provers, &[ProofMode::Core, ProofMode::Compressed]);
+    Event::Joined { session: SessionId(u64::from(n)), profile, leases: Vec::new() }
+}
+
+fn claim(request: u8, worker: u8, prover: usize) -> Effect {
+    Effect::Claim { request: request_id(request), worker: worker_id(worker), prover }
+}
+
+fn claimed(request: u8, worker: u8, n: u8) -> Event {
+    Event::Claimed { request: request_id(request), worker: worker_id(worker), prover: 0, attempt: attempt(n) }
+}
+
+fn fleet() -> Fleet {
+    Fleet::new(FleetSettings::default())
+}
+
+#[test]
+fn a_request_goes_to_an_idle_worker_at_once() {
+    let mut fleet = fleet();
+    assert_eq!(fleet.apply(joined(1, 1), now(0)), []);
+    let effects = fleet.apply(Event::Queued(queued(1, ProofMode::Core, 100)), now(1));
+    assert_eq!(effects, [claim(1, 1, 0)]);
+}
+
+#[test]
+fn requests_queued_for_one_worker_are_served_by_deadline_and_then_by_age() {
+    let mut fleet = fleet();
+    for (n, deadline) in [(1, 300), (2, 100), (3, 100)] {
+        fleet.apply(Event::Queued(queued(n, ProofMode::Core, deadline)), now(0));
+    }
+    let mut served = Vec::new();
+    let mut effects = fleet.apply(joined(1, 1), now(1));
+    for n in 1..=3 {
+        let [Effect::Claim { request, .. }] = effects.as_slice() else { panic!("one claim at a time: {effects:?}") };
+        let request = *request;
+        served.push(request);
+        fleet.apply(Event::Claimed { request, worker: worker_id(1), prover: 0, attempt: attempt(n) }, now(2));
+        effects = fleet.apply(Event::Settled { request, attempt: Some(attempt(n)) }, now(3));
+    }
+    assert_eq!(served, [request_id(2), request_id(3), request_id(1)]);
+}
+
+#[test]
+fn a_request_that_nobody_can_prove_waits_and_says_why_while_others_pass() {
+    let mut fleet = fleet();
+    fleet.apply(Event::Queued(queued(1, ProofMode::Groth16, 100)), now(0));
+    assert_eq!(fleet.waiting_reason(request_id(1)), Some(WaitingReason::NoWorkers));
+    fleet.apply(joined(1, 1), now(1));
+    assert_eq!(
+        fleet.waiting_reason(request_id(1)).expect("it waits").to_string(),
+        "no connected worker proves groth16 for sp1 circuit sp1-v6.1.0"
+    );
+    let effects = fleet.apply(Event::Queued(queued(2, ProofMode::Core, 200)), now(2));
+    assert_eq!(effects, [claim(2, 1, 0)]);
+}
+
+#[test]
+fn a_worker_that_failed_gets_the_request_again_only_when_no_other_could() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(joined(2, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 50)), now(1));
+    fleet.apply(Event::Queued(queued(2, ProofMode::Core, 60)), now(1));
+    fleet.apply(claimed(1, 1, 1), now(1));
+    fleet.apply(claimed(2, 2, 2), now(1));
+    // Worker 1 failed at request 1 and is idle; worker 2 could serve it but is busy: request 1 waits for worker 2.
+    fleet.apply(Event::Settled { request: request_id(1), attempt: Some(attempt(1)) }, now(2));
+    let failed = QueuedRequest { failed_workers: vec![worker_id(1)], ..queued(1, ProofMode::Core, 50) };
+    assert_eq!(fleet.apply(Event::Queued(failed), now(2)), []);
+    // Worker 2 leaves: better the worker that failed than nobody.
+    let effects = fleet.apply(Event::Left { worker: worker_id(2), session: SessionId(2) }, now(3));
+    assert_eq!(effects, [claim(1, 1, 0)]);
+}
+
+#[test]
+fn a_prover_is_free_again_once_its_proof_is_on_disk_while_the_lease_goes_on() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 50)), now(0));
+    fleet.apply(claimed(1, 1, 1), now(0));
+    fleet.apply(Event::Queued(queued(2, ProofMode::Core, 50)), now(0));
+    let effects = fleet.apply(Event::Proved { attempt: attempt(1), worker: worker_id(1) }, now(9));
+    assert_eq!(effects, [claim(2, 1, 0)]);
+    assert!(fleet.lease(attempt(1)).is_some());
+}
+
+#[test]
+fn a_lost_socket_costs_nothing_within_the_grace_period() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
+    fleet.apply(claimed(1, 1, 1), now(0));
+    fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(1) }, now(1));
+    for secs in 1..=120 {
+        assert_eq!(fleet.apply(Event::Tick, now(secs)), [], "at {secs} s");
+    }
+    let leases = vec![(attempt(1), request_id(1), 0, true)];
+    let back = Event::Joined { session: SessionId(9), profile: profile(1, 1, &[ProofMode::Core]), leases };
+    assert_eq!(fleet.apply(back, now(121)), []);
+    assert_eq!(fleet.apply(Event::Tick, now(122)), []);
+}
+
+#[test]
+fn silence_beyond_the_grace_period_gives_the_attempt_up() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
+    fleet.apply(claimed(1, 1, 1), now(0));
+    let mut closed_at = None;
+    let mut lost_at = None;
+    for secs in 1..200 {
+        for effect in fleet.apply(Event::Tick, now(secs)) {
+            match effect {
+                Effect::Close { .. } => closed_at = Some(secs),
+                Effect::Lose { attempt: lost, .. } => {
+                    assert_eq!(lost, attempt(1));
+                    lost_at = Some(secs);
+                }
+                Effect::Claim { .. } | Effect::Expire { .. } => panic!("nothing waits and nothing is due"),
+            }
+        }
+    }
+    assert_eq!((closed_at, lost_at), (Some(31), Some(121)));
+}
+
+#[test]
+fn after_a_stall_of_its_own_the_coordinator_judges_nobody() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Tick, now(1));
+    // The coordinator stood still for an hour.
+    assert_eq!(fleet.apply(Event::Tick, now(3601)), []);
+    fleet.apply(Event::Heard { worker: worker_id(1), session: SessionId(1) }, now(3610));
+    for secs in 3602..3640 {
+        assert_eq!(fleet.apply(Event::Tick, now(secs)), []);
+    }
+}
+
+#[test]
+fn a_worker_that_comes_back_without_its_attempt_has_lost_it() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
+    fleet.apply(claimed(1, 1, 1), now(0));
+    let profile = profile(1, 1, &[ProofMode::Core]);
+    let effects = fleet.apply(Event::Joined { session: SessionId(2), profile, leases: Vec::new() }, now(1));
+    assert!(matches!(effects.as_slice(), [Effect::Close { .. }, Effect::Lose { .. }]), "{effects:?}");
+}
+
+#[test]
+fn leases_from_before_a_restart_are_waited_for_and_then_given_up() {
+    let mut fleet = fleet();
+    fleet.apply(
+        Event::Remembered {
+            attempt: attempt(1),
+            request: request_id(1),
+            worker: worker_id(1),
+            deadline: Timestamp::MAX,
+        },
+        now(0),
+    );
+    for secs in 1..=120 {
+        assert_eq!(fleet.apply(Event::Tick, now(secs)), []);
+    }
+    assert!(matches!(fleet.apply(Event::Tick, now(121)).as_slice(), [Effect::Lose { .. }]));
+}
+
+#[test]
+fn an_old_session_that_ends_late_does_not_take_the_new_one_with_it() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    let profile = profile(1, 1, &[ProofMode::Core]);
+    fleet.apply(Event::Joined { session: SessionId(7), profile, leases: Vec::new() }, now(1));
+    fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(1) }, now(2));
+    assert!(fleet.worker(worker_id(1)).expect("known").is_available());
+}
+
+#[test]
+fn a_deadline_is_reported_once_for_waiting_and_leased_requests_but_not_for_settled_ones() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    for n in 1..=3 {
+        fleet.apply(Event::Queued(QueuedRequest { deadline: now(10).time, ..queued(n, ProofMode::Core, 0) }), now(0));
+    }
+    fleet.apply(claimed(1, 1, 1), now(0));
+    fleet.apply(Event::Settled { request: request_id(3), attempt: None }, now(1));
+    assert_eq!(fleet.apply(Event::Tick, now(9)), []);
+    let expire = |n| Effect::Expire { request: request_id(n) };
+    assert_eq!(fleet.apply(Event::Tick, now(10)), [expire(1), expire(2)]);
+    assert_eq!(fleet.apply(Event::Tick, now(11)), []);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Queue(u8, bool),
+    Join(u8),
+    Leave(u8),
+    Settle(u8),
+    Prove(u8),
+    Pass(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => ((0..20_u8), any::<bool>()).prop_map(|(n, core)| Step::Queue(n, core)),
+        2 => (0..4_u8).prop_map(Step::Join),
+        1 => (0..4_u8).prop_map(Step::Leave),
+        3 => any::<u8>().prop_map(Step::Settle),
+        1 => any::<u8>().prop_map(Step::Prove),
+        1 => (1..90_u8).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    /// Over any sequence of happenings: a prover never works on two things, a request is never claimed twice at once,
+    /// and no request waits while a capable prover idles.
+    #[test]
+    fn capacity_is_conserved_and_nothing_waits_beside_an_idle_prover(steps in prop::collection::vec(step(), 1..80)) {
+        let mut fleet = fleet();
+        let mut secs = 0;
+        let mut running: Vec<(AttemptId, RequestId)> = Vec::new();
+        let mut next_attempt = 0_u8;
+        for step in steps {
+            let event = match step {
+                Step::Queue(n, core) => {
+                    if running.iter().any(|(_, request)| *request == request_id(n)) { continue }
+                    let mode = if core { ProofMode::Core } else { ProofMode::Groth16 };
+                    Event::Queued(queued(n, mode, 1000))
+                }
+                Step::Join(n) => {
+                    let leases = fleet.worker(worker_id(n)).map(|worker| {
+                        worker.leases.iter().map(|(id, l)| (*id, l.request, l.prover, l.is_proving)).collect()
+                    });
+                    let profile = profile(n, 2, &[ProofMode::Core]);
+                    Event::Joined { session: SessionId(secs), profile, leases: leases.unwrap_or_default() }
+                }
+                Step::Leave(n) => {
+                    let Some(session) = fleet.worker(worker_id(n)).and_then(|worker| worker.session) else { continue };
+                    Event::Left { worker: worker_id(n), session }
+                }
+                Step::Settle(n) => {
+                    if running.is_empty() { continue }
+                    let (attempt, request) = running.swap_remove(usize::from(n) % running.len());
+                    Event::Settled { request, attempt: Some(attempt) }
+                }
+                Step::Prove(n) => {
+                    if running.is_empty() { continue }
+                    let (attempt, _) = running[usize::from(n) % running.len()];
+                    let Some(worker) = fleet.holders.get(&attempt).copied() else { continue };
+                    Event::Proved { attempt, worker }
+                }
+                Step::Pass(n) => { secs += u64::from(n); Event::Tick }
+            };
+            secs += 1;
+            let mut pending = fleet.apply(event, now(secs));
+            while let Some(effect) = pending.pop() {
+                match effect {
+                    Effect::Claim { request, worker, prover } => {
+                        prop_assert!(running.iter().all(|(_, other)| *other != request), "claimed twice");
+                        next_attempt = next_attempt.wrapping_add(1);
+                        let attempt = attempt(next_attempt);
+                        running.push((attempt, request));
+                        pending.extend(fleet.apply(Event::Claimed { request, worker, prover, attempt }, now(secs)));
+                    }
+                    Effect::Lose { attempt, .. } => running.retain(|(id, _)| *id != attempt),
+                    Effect::Close { .. } | Effect::Expire { .. } => {}
+                }
+            }
+            for (id, worker) in fleet.workers() {
+                let mut busy: Vec<usize> =
+                    worker.leases.values().filter(|lease| lease.is_proving).map(|lease| lease.prover).collect();
+                let count = busy.len();
+                busy.sort_unstable();
+                busy.dedup();
+                prop_assert_eq!(busy.len(), count, "a prover of {} works on two things", id);
+            }
+            prop_assert!(matching::next(&fleet).is_none(), "something waits beside an idle prover");
+        }
+    }
+}

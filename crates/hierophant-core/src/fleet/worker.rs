@@ -1,0 +1,107 @@
+//! A worker as the coordinator sees it now: its session, its provers, what it holds.
+
+use std::collections::BTreeMap;
+
+use network_lib::{AttemptId, ProverProfile, RequestId, WorkerProfile, protocol::Progress};
+
+use super::queue::Requirement;
+use crate::Moment;
+
+/// One connection of a worker. A worker's newest session is the one that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// The right of a worker to an attempt. It lasts while the worker is heard of, and for a grace period after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// What it is for.
+    pub request: RequestId,
+    /// The prover that works on it.
+    pub prover: usize,
+    /// Since when.
+    pub since: Moment,
+    /// Whether the prover is still busy with it; not so once the proof lies on the worker's disk.
+    pub is_proving: bool,
+    /// The last that was heard of it.
+    pub progress: Option<Progress>,
+}
+
+/// A worker as the coordinator sees it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// What it said of itself.
+    pub profile: WorkerProfile,
+    /// Its connection, if it has one.
+    pub session: Option<SessionId>,
+    /// When its first session since the coordinator started began.
+    pub joined_at: Moment,
+    /// When anything was last heard of it.
+    pub last_heard: Moment,
+    /// Whether it takes no more attempts.
+    pub is_draining: bool,
+    /// What it holds.
+    pub leases: BTreeMap<AttemptId, Lease>,
+    /// Provers promised to a request whose lease is being written.
+    pub(super) claims: BTreeMap<usize, RequestId>,
+    /// When it was last given something: idle workers take turns.
+    pub(super) last_assigned: Moment,
+}
+
+impl ProverSlot<'_> {
+    pub(super) fn can_serve(&self, requirement: &Requirement) -> bool {
+        can_prove(self.profile, requirement)
+    }
+}
+
+/// Whether a prover makes proofs of this kind.
+pub(super) fn can_prove(profile: &ProverProfile, requirement: &Requirement) -> bool {
+    profile.vm == requirement.vm
+        && profile.circuit_version == requirement.circuit_version
+        && profile.modes.contains(&requirement.mode)
+}
+
+/// A prover that could begin now.
+pub(super) struct ProverSlot<'a> {
+    pub(super) index: usize,
+    profile: &'a ProverProfile,
+}
+
+impl Worker {
+    pub(super) fn new(profile: WorkerProfile, now: Moment) -> Self {
+        Self {
+            profile,
+            session: None,
+            joined_at: now,
+            last_heard: now,
+            is_draining: false,
+            leases: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            last_assigned: Moment::default(),
+        }
+    }
+
+    /// Whether it is connected and takes attempts.
+    pub fn is_available(&self) -> bool {
+        self.session.is_some() && !self.is_draining
+    }
+
+    /// Whether it could serve the requirement, now or when its provers are free again.
+    pub(super) fn is_capable(&self, requirement: &Requirement) -> bool {
+        self.is_available() && self.profile.provers.iter().any(|prover| can_prove(prover, requirement))
+    }
+
+    /// The provers that could begin now.
+    pub(super) fn idle_provers(&self) -> impl Iterator<Item = ProverSlot<'_>> {
+        let provers = if self.is_available() { self.profile.provers.as_slice() } else { &[] };
+        provers
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| self.is_idle(*index))
+            .map(|(index, profile)| ProverSlot { index, profile })
+    }
+
+    fn is_idle(&self, prover: usize) -> bool {
+        !self.claims.contains_key(&prover)
+            && !self.leases.values().any(|lease| lease.is_proving && lease.prover == prover)
+    }
+}

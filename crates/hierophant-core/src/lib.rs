@@ -1,0 +1,20 @@
+//! The coordinator's decisions, pure: what may become of a request, and which worker gets it.
+//!
+//! No runtime, no clock, no I/O: facts and the time come in, decisions go out. What is durable is decided by
+//! [`request`]; what is live (who is connected, who is idle) by [`fleet`]; where the two meet after a reconnect, by
+//! [`reconcile`].
+
+pub mod fleet;
+pub mod reconcile;
+pub mod request;
+pub mod retry;
+pub mod time;
+
+pub use fleet::{Effect, Event, Fleet, FleetSettings, QueuedRequest, SessionId, WaitingReason};
+pub use reconcile::{Verdict, reconcile};
+pub use request::{
+    AttemptOutcome, Change, Happening, Priority, Request, RequestSpec, RequestState, Requester, TransitionError,
+    Variant,
+};
+pub use retry::{RetryPolicy, Tries};
+pub use time::{Moment, Now, Timestamp};

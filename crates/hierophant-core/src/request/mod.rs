@@ -1,0 +1,151 @@
+//! A request: what a client asked for, what became of it, and every way in which that may change.
+//!
+//! ```text
+//!            lease            deliver             fulfil
+//!  Queued ─────────► Leased ──────────► Verifying ──────► Fulfilled
+//!    ▲ ◄───────────────┘ │ ◄────────────────┘                ▲
+//!    │  fail, lose       │ fail (guest)                      │ fulfil (a late proof is true all the same)
+//!    │                   ▼                                   │
+//!    │             Unexecutable     Unfulfillable, Expired ──┘
+//!    └── cancel ─► Cancelled
+//! ```
+//! Fulfilled, Unexecutable and Cancelled never change. Unfulfillable and Expired may change only to Fulfilled.
+
+mod spec;
+mod transitions;
+
+use network_lib::{AttemptId, RequestId, WorkerId, protocol::Execution};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    spec::{Priority, RequestSpec, Requester, Variant},
+    transitions::{AttemptOutcome, Change, Happening, TransitionError},
+};
+use crate::{Timestamp, retry::Tries};
+
+/// What a client asked for, and what has become of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Names the request to its client.
+    pub id: RequestId,
+    /// What was asked. Never changes.
+    pub spec: RequestSpec,
+    /// What has become of it.
+    pub state: RequestState,
+    /// What the attempts have come to.
+    pub tries: Tries,
+    /// What executing the program showed, once a worker has done it.
+    pub execution: Option<Execution>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// Counts changes, from 1. A change is written only over the version that it was decided on.
+    pub version: u64,
+}
+
+/// What has become of a request. Facts live inside the state in which they are true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RequestState {
+    /// Waits for a worker.
+    Queued,
+    /// A worker makes an attempt.
+    Leased {
+        /// The attempt, which alone may report failure or progress.
+        attempt: AttemptId,
+        /// Who makes it.
+        worker: WorkerId,
+    },
+    /// The proof of an attempt lies here and is being checked.
+    Verifying {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Who made it.
+        worker: WorkerId,
+    },
+    /// A verified proof is stored. Final.
+    Fulfilled {
+        /// The attempt that made the proof; it names the proof's artifact.
+        attempt: AttemptId,
+        /// Who made it.
+        worker: WorkerId,
+        /// Since when.
+        at: Timestamp,
+        /// Whether the proof is a mock, which proves nothing.
+        is_mock: bool,
+    },
+    /// The program itself fails on this input. Final.
+    Unexecutable {
+        /// The guest's own words, or what it did.
+        cause: String,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Given up: the attempts are used up. A late proof may still fulfil it.
+    Unfulfillable {
+        /// The last failure.
+        cause: String,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// The deadline passed. A late proof may still fulfil it.
+    Expired {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Its requester does not want it any more. Final.
+    Cancelled {
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+impl RequestState {
+    /// The state's name, as it stands in rows, logs and pages.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Leased { .. } => "leased",
+            Self::Verifying { .. } => "verifying",
+            Self::Fulfilled { .. } => "fulfilled",
+            Self::Unexecutable { .. } => "unexecutable",
+            Self::Unfulfillable { .. } => "unfulfillable",
+            Self::Expired { .. } => "expired",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+
+    /// Whether nothing more is being done for the request.
+    pub const fn is_terminal(&self) -> bool {
+        !matches!(self, Self::Queued | Self::Leased { .. } | Self::Verifying { .. })
+    }
+
+    /// Whether the request ended without a proof: asking for the same again makes a new request.
+    pub const fn is_failed(&self) -> bool {
+        self.is_terminal() && !matches!(self, Self::Fulfilled { .. })
+    }
+
+    /// The attempt that holds the request now, and who makes it.
+    pub const fn current_attempt(&self) -> Option<(AttemptId, WorkerId)> {
+        match self {
+            Self::Leased { attempt, worker } | Self::Verifying { attempt, worker } => Some((*attempt, *worker)),
+            _ => None,
+        }
+    }
+
+    /// When the request ended, if it did.
+    pub const fn ended_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Queued | Self::Leased { .. } | Self::Verifying { .. } => None,
+            Self::Fulfilled { at, .. }
+            | Self::Unexecutable { at, .. }
+            | Self::Unfulfillable { at, .. }
+            | Self::Expired { at }
+            | Self::Cancelled { at } => Some(*at),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

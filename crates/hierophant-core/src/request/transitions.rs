@@ -1,0 +1,298 @@
+//! Every way in which a request may change, as total functions.
+
+use network_lib::{AttemptId, Fault, FaultClass, WorkerId, protocol::Execution};
+use serde::{Deserialize, Serialize};
+
+use super::{Request, RequestState};
+use crate::{RetryPolicy, Timestamp, retry::Tries};
+
+/// One change of a request, to be written as a whole: the request after it, and what is told about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The request after the change; its version is one above the one that the change was decided on.
+    pub request: Request,
+    /// What happened, for the request's history.
+    pub happening: Happening,
+}
+
+/// What happened to a request: one row of its history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Happening {
+    /// It was accepted and queued.
+    Accepted,
+    /// A worker got it.
+    Leased {
+        /// The new attempt.
+        attempt: AttemptId,
+        /// Who makes it.
+        worker: WorkerId,
+    },
+    /// A worker that had been given up came back with its attempt, and goes on.
+    Resumed {
+        /// The old attempt, current again.
+        attempt: AttemptId,
+        /// Who makes it.
+        worker: WorkerId,
+    },
+    /// The program was executed.
+    Executed {
+        /// In which attempt.
+        attempt: AttemptId,
+        /// What it showed.
+        execution: Execution,
+    },
+    /// The proof was made: it lies on its worker's disk.
+    Proved {
+        /// In which attempt.
+        attempt: AttemptId,
+    },
+    /// A proof arrived and is being checked.
+    Delivered {
+        /// Whose proof.
+        attempt: AttemptId,
+    },
+    /// An attempt ended without a proof that counts.
+    AttemptEnded {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Who made it.
+        worker: WorkerId,
+        /// How it ended.
+        outcome: AttemptOutcome,
+    },
+    /// A proof was verified and stored.
+    Fulfilled {
+        /// Whose proof.
+        attempt: AttemptId,
+        /// Who made it.
+        worker: WorkerId,
+        /// An attempt that was running and is not needed any more.
+        superseded: Option<AttemptId>,
+    },
+    /// The deadline passed.
+    Expired {
+        /// The attempt that was running.
+        superseded: Option<AttemptId>,
+    },
+    /// The requester cancelled.
+    Cancelled {
+        /// The attempt that was running.
+        superseded: Option<AttemptId>,
+    },
+}
+
+impl Happening {
+    /// The happening's name, as it stands in rows and pages.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Leased { .. } => "leased",
+            Self::Resumed { .. } => "resumed",
+            Self::Executed { .. } => "executed",
+            Self::Proved { .. } => "proved",
+            Self::Delivered { .. } => "delivered",
+            Self::AttemptEnded { .. } => "attempt_ended",
+            Self::Fulfilled { .. } => "fulfilled",
+            Self::Expired { .. } => "expired",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+}
+
+/// How an attempt ended without a proof that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptOutcome {
+    /// Whose fault it was, and why.
+    pub fault: Fault,
+    /// Whether the request is tried again.
+    pub will_retry: bool,
+}
+
+/// Why a change is not possible. All of these are normal after a partition or a race: drop the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransitionError {
+    /// The request waits or is held by another attempt.
+    #[error("attempt {reported} does not hold the request")]
+    StaleAttempt {
+        /// The attempt that reported.
+        reported: AttemptId,
+    },
+    /// The request is not waiting.
+    #[error("the request is {state}, not queued")]
+    NotQueued {
+        /// Its state's name.
+        state: &'static str,
+    },
+    /// The request has ended, and this change is not the one that may still follow.
+    #[error("the request is {state} already")]
+    Ended {
+        /// Its state's name.
+        state: &'static str,
+    },
+    /// The deadline has not passed.
+    #[error("the deadline has not passed")]
+    NotDue,
+}
+
+impl Request {
+    fn change(&self, now: Timestamp, state: RequestState, happening: Happening) -> Change {
+        let request = Self { state, updated_at: now, version: self.version + 1, ..self.clone() };
+        Change { request, happening }
+    }
+
+    /// Gives the request to `worker` as `attempt`.
+    ///
+    /// # Errors
+    /// [`TransitionError::NotQueued`] when it is not waiting.
+    pub fn lease(&self, attempt: AttemptId, worker: WorkerId, now: Timestamp) -> Result<Change, TransitionError> {
+        if self.state != RequestState::Queued {
+            return Err(TransitionError::NotQueued { state: self.state.name() });
+        }
+        let state = RequestState::Leased { attempt, worker };
+        let mut change = self.change(now, state, Happening::Leased { attempt, worker });
+        change.request.tries.begun += 1;
+        Ok(change)
+    }
+
+    /// Gives the request back to an attempt that had been given up, whose worker goes on with it.
+    ///
+    /// # Errors
+    /// [`TransitionError::NotQueued`] when someone else has it, or it has ended.
+    pub fn resume(&self, attempt: AttemptId, worker: WorkerId, now: Timestamp) -> Result<Change, TransitionError> {
+        if self.state != RequestState::Queued {
+            return Err(TransitionError::NotQueued { state: self.state.name() });
+        }
+        let state = RequestState::Leased { attempt, worker };
+        Ok(self.change(now, state, Happening::Resumed { attempt, worker }))
+    }
+
+    /// Records what executing the program in `attempt` showed.
+    ///
+    /// # Errors
+    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request.
+    pub fn executed(
+        &self,
+        attempt: AttemptId,
+        execution: Execution,
+        now: Timestamp,
+    ) -> Result<Change, TransitionError> {
+        self.require_current(attempt)?;
+        let mut change = self.change(now, self.state.clone(), Happening::Executed { attempt, execution });
+        change.request.execution = Some(execution);
+        Ok(change)
+    }
+
+    /// The proof of the current attempt lies on its worker's disk. Only told: the request is still leased.
+    ///
+    /// # Errors
+    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request.
+    pub fn proved(&self, attempt: AttemptId, now: Timestamp) -> Result<Change, TransitionError> {
+        self.require_current(attempt)?;
+        Ok(self.change(now, self.state.clone(), Happening::Proved { attempt }))
+    }
+
+    /// The proof of the current attempt lies here; it is to be checked.
+    ///
+    /// # Errors
+    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request. The proof of a stale attempt is checked
+    /// all the same, without this change.
+    pub fn deliver(&self, attempt: AttemptId, now: Timestamp) -> Result<Change, TransitionError> {
+        match self.state {
+            RequestState::Leased { attempt: current, worker } if current == attempt => {
+                Ok(self.change(now, RequestState::Verifying { attempt, worker }, Happening::Delivered { attempt }))
+            }
+            _ => Err(TransitionError::StaleAttempt { reported: attempt }),
+        }
+    }
+
+    /// The current attempt ended without a proof that counts: failed, lost, or its proof did not verify.
+    ///
+    /// A guest's own fault ends the request; otherwise it waits for another try while `policy` allows one.
+    ///
+    /// # Errors
+    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request.
+    pub fn fail(
+        &self,
+        attempt: AttemptId,
+        fault: Fault,
+        policy: &RetryPolicy,
+        now: Timestamp,
+    ) -> Result<Change, TransitionError> {
+        let worker = self.require_current(attempt)?;
+        let tries = self.tries.after(worker, fault.class);
+        let state = match fault.class {
+            FaultClass::Guest => RequestState::Unexecutable { cause: fault.cause.clone(), at: now },
+            _ if policy.allows(&tries) => RequestState::Queued,
+            _ => RequestState::Unfulfillable { cause: given_up(&tries, &fault), at: now },
+        };
+        let outcome = AttemptOutcome { fault, will_retry: state == RequestState::Queued };
+        let mut change = self.change(now, state, Happening::AttemptEnded { attempt, worker, outcome });
+        change.request.tries = tries;
+        Ok(change)
+    }
+
+    /// A proof of `attempt` was verified against this request and lies in the store.
+    ///
+    /// A proof that verifies is true whoever made it, so this is possible from every state that is not final.
+    ///
+    /// # Errors
+    /// [`TransitionError::Ended`] when the request is fulfilled already, unexecutable or cancelled.
+    pub fn fulfil(
+        &self,
+        attempt: AttemptId,
+        worker: WorkerId,
+        is_mock: bool,
+        now: Timestamp,
+    ) -> Result<Change, TransitionError> {
+        match self.state {
+            RequestState::Fulfilled { .. } | RequestState::Unexecutable { .. } | RequestState::Cancelled { .. } => {
+                Err(TransitionError::Ended { state: self.state.name() })
+            }
+            _ => {
+                let superseded = self.state.current_attempt().map(|(current, _)| current).filter(|id| *id != attempt);
+                let state = RequestState::Fulfilled { attempt, worker, at: now, is_mock };
+                Ok(self.change(now, state, Happening::Fulfilled { attempt, worker, superseded }))
+            }
+        }
+    }
+
+    /// The deadline has passed. A proof that is being checked at that moment is waited for: the check is short.
+    ///
+    /// # Errors
+    /// [`TransitionError::NotDue`] before the deadline and while a proof is checked,
+    /// [`TransitionError::Ended`] when the request has ended.
+    pub fn expire(&self, now: Timestamp) -> Result<Change, TransitionError> {
+        if self.state.is_terminal() {
+            return Err(TransitionError::Ended { state: self.state.name() });
+        }
+        if now < self.spec.deadline || matches!(self.state, RequestState::Verifying { .. }) {
+            return Err(TransitionError::NotDue);
+        }
+        let superseded = self.state.current_attempt().map(|(attempt, _)| attempt);
+        Ok(self.change(now, RequestState::Expired { at: now }, Happening::Expired { superseded }))
+    }
+
+    /// Its requester does not want it any more.
+    ///
+    /// # Errors
+    /// [`TransitionError::Ended`] when it has ended; to the requester that is an answer, not a failure.
+    pub fn cancel(&self, now: Timestamp) -> Result<Change, TransitionError> {
+        if self.state.is_terminal() {
+            return Err(TransitionError::Ended { state: self.state.name() });
+        }
+        let superseded = self.state.current_attempt().map(|(attempt, _)| attempt);
+        Ok(self.change(now, RequestState::Cancelled { at: now }, Happening::Cancelled { superseded }))
+    }
+
+    fn require_current(&self, attempt: AttemptId) -> Result<WorkerId, TransitionError> {
+        match self.state.current_attempt() {
+            Some((current, worker)) if current == attempt => Ok(worker),
+            _ => Err(TransitionError::StaleAttempt { reported: attempt }),
+        }
+    }
+}
+
+fn given_up(tries: &Tries, last: &Fault) -> String {
+    format!("given up after {} failed and {} lost attempts; the last: {last}", tries.failed, tries.lost)
+}

@@ -1,0 +1,104 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    AttemptId, Backend, CircuitVersion, Digest, Fault, ProofMode, ProverProfile, RequestId, Vm, WorkerId, WorkerProfile,
+};
+
+const ATTEMPT: AttemptId = AttemptId::new([1; 16]);
+
+fn prover() -> ProverProfile {
+    ProverProfile {
+        vm: Vm::Sp1,
+        backend: Backend::Cpu,
+        device: "cpu (2 cores)".to_owned(),
+        circuit_version: CircuitVersion::new("sp1-v6.1.0"),
+        modes: vec![ProofMode::Core, ProofMode::Compressed],
+        memory_bytes: 24 << 30,
+    }
+}
+
+fn reports() -> Vec<Report> {
+    vec![
+        Report::Hello {
+            version: "0.1.0".to_owned(),
+            profile: WorkerProfile {
+                id: WorkerId::new([2; 16]),
+                name: "Habakkuk".to_owned(),
+                provers: vec![prover()],
+                magister_drop_endpoint: Some("http://magister/drop/1".to_owned()),
+            },
+            in_hand: vec![InHand { attempt: ATTEMPT, request: RequestId::new([3; 32]), prover: 0, is_proved: true }],
+        },
+        Report::Heartbeat,
+        Report::Accepted(ATTEMPT),
+        Report::Progress(ATTEMPT, Progress { phase: "proving".to_owned(), done: 1, total: 2 }),
+        Report::Executed(ATTEMPT, Execution { cycles: 10_050, gas: None, public_values_hash: Digest::new([4; 32]) }),
+        Report::Proved { attempt: ATTEMPT, digest: Digest::new([5; 32]), size: 2_777_219 },
+        Report::Delivered(ATTEMPT),
+        Report::Failed(ATTEMPT, Fault::guest("panicked")),
+        Report::Draining,
+        Report::ProversChanged(vec![prover()]),
+    ]
+}
+
+fn instructions() -> Vec<Instruction> {
+    let source = Source { url: "/artifacts/x".to_owned(), digest: Digest::new([6; 32]), size: 7 };
+    vec![
+        Instruction::Welcome(Settings {
+            version: "0.1.0".to_owned(),
+            heartbeat_interval: Duration::from_secs(5),
+            silence_limit: Duration::from_secs(30),
+            mock_mode: true,
+        }),
+        Instruction::Heartbeat,
+        Instruction::Assign(Box::new(Assignment {
+            attempt: ATTEMPT,
+            request: RequestId::new([3; 32]),
+            prover: 1,
+            mode: ProofMode::Groth16,
+            circuit_version: CircuitVersion::new("sp1-v6.1.0"),
+            vk_hash: Digest::new([8; 32]),
+            program: source.clone(),
+            stdin: source,
+            cycle_limit: u64::MAX,
+            gas_limit: 1_000_000_000,
+        })),
+        Instruction::Cancel { attempt: ATTEMPT, reason: "deadline".to_owned() },
+        Instruction::Deliver { attempt: ATTEMPT, url: "/artifacts/y".to_owned() },
+        Instruction::Stored(ATTEMPT),
+        Instruction::Rejected { attempt: ATTEMPT, reason: "does not verify".to_owned() },
+        Instruction::Evicted { reason: "revoked".to_owned() },
+    ]
+}
+
+#[test]
+fn every_message_reads_back_as_it_was_written() {
+    for report in reports() {
+        assert_eq!(Report::decode(&report.clone().encode()), Ok(report));
+    }
+    for instruction in instructions() {
+        assert_eq!(Instruction::decode(&instruction.clone().encode()), Ok(instruction));
+    }
+}
+
+/// The bytes of version 1. A change here breaks workers in the field: add fields, never renumber.
+#[test]
+fn the_bytes_of_version_1_stay_as_they_are() {
+    let golden = |bytes: Vec<Vec<u8>>| bytes.into_iter().map(hex::encode).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!("reports", golden(reports().into_iter().map(Report::encode).collect()));
+    insta::assert_snapshot!("instructions", golden(instructions().into_iter().map(Instruction::encode).collect()));
+}
+
+#[test]
+fn a_bad_field_is_named() {
+    let short = wire::Report { kind: Some(wire::report::Kind::Accepted(wire::Accepted { attempt: vec![0; 15] })) };
+    let error = Report::try_from(short.kind.expect("just set")).expect_err("15 bytes are not an id");
+    assert_eq!(error.to_string(), "field attempt: attempt_id must be 16 bytes, not 15");
+}
+
+#[test]
+fn a_message_of_a_later_version_is_an_error_and_not_a_panic() {
+    assert_eq!(Report::decode(&[0xfa, 0x01, 0x00]), Err(ProtocolError::UnknownKind));
+    assert!(matches!(Report::decode(&[0xff; 40]), Err(ProtocolError::Encoding(_))));
+}
