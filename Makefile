@@ -1,0 +1,27 @@
+# Everything is built once, in the release profile: the SP1 crates take minutes, and a second profile takes them again.
+# Always the whole workspace, for the same reason: another selection of crates has other features.
+
+.PHONY: setup build demo test lint bench
+
+# Installs what is missing on a Debian machine, and says so.
+setup:
+	@scripts/setup.sh
+
+build: setup
+	cargo build --release --workspace --bins
+
+# The first success: a real core proof through the whole network, verified by the published SDK.
+demo: build
+	cargo run --release --bin integration-test
+
+test: setup
+	cargo test --release --workspace
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+# The figures that the README quotes. Not a test: the machine decides.
+bench: build
+	cargo run --release --bin bench -- all
