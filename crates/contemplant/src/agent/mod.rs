@@ -1,0 +1,10 @@
+//! The agent: owns the attempts of this worker and its provers, whether or not a coordinator is there.
+//!
+//! [`hand`] decides, [`actor`] does what it decided, [`handle`] is what the rest of the program sees.
+
+mod actor;
+mod hand;
+mod handle;
+
+pub use actor::{Agent, AgentParts, Identity};
+pub use handle::{ActorStopped, AgentHandle, Link};

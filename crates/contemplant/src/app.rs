@@ -1,0 +1,135 @@
+//! The worker as a whole: what it is built from, and how it stops.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use network_lib::WorkerId;
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    agent::{Agent, AgentHandle, AgentParts, Identity},
+    artifacts::{ArtifactClient, Patience},
+    config::Config,
+    journal::Journal,
+    programs::ProgramCache,
+    provers::ProverPort,
+    session::{self, Endpoint, Pace},
+    state::StateDirectory,
+};
+
+/// How long the coordinator may take to hear that this worker leaves.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+/// How long children and transfers may take to end.
+const END_LIMIT: Duration = Duration::from_secs(4);
+
+/// A worker that is ready to run.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    pace: Pace,
+    /// Held so that no other contemplant works here.
+    _state: StateDirectory,
+    identity: Identity,
+    endpoint: Endpoint,
+    journal: Journal,
+    records: Vec<crate::journal::Record>,
+    artifacts: ArtifactClient,
+    programs: ProgramCache,
+}
+
+impl App {
+    /// Opens the state directory and reads the journal. Starts nothing.
+    ///
+    /// # Errors
+    /// When the state directory is in use or unusable, or TLS cannot be set up.
+    pub fn build(config: Config, pace: Pace, patience: Patience) -> anyhow::Result<Self> {
+        // Fails when a provider is chosen already, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let state = StateDirectory::open(&config.storage.state_directory)?;
+        let identity = Identity {
+            id: state.worker_id()?,
+            name: match &config.coordinator.name {
+                Some(name) => name.clone(),
+                None => state.drawn_name()?,
+            },
+            magister_drop_endpoint: config.coordinator.magister_drop_endpoint.clone(),
+        };
+        let (journal, records) = Journal::open(&state.attempts())?;
+        let token = config.coordinator.token.clone();
+        let artifacts = ArtifactClient::new(config.coordinator.http_address(), token.clone(), patience)
+            .context("cannot set up HTTP")?;
+        let programs = ProgramCache::new(state.programs(), config.storage.max_program_cache_bytes.as_u64());
+        let endpoint = Endpoint { url: config.coordinator.ws_address.clone(), token };
+        Ok(Self { config, pace, _state: state, identity, endpoint, journal, records, artifacts, programs })
+    }
+
+    /// The id of this worker.
+    pub fn worker_id(&self) -> WorkerId {
+        self.identity.id
+    }
+
+    /// Works until `stop`, and then ends cleanly: what is in hand stays in the journal.
+    ///
+    /// # Errors
+    /// When an operator must act: the coordinator is of another version.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        tracing::info!(
+            worker.id = %self.identity.id, worker.name = %self.identity.name, in_hand = self.records.len(),
+            "This is contemplant {}, working for {}", network_lib::CONTEMPLANT_VERSION, self.endpoint.url
+        );
+        match tokio::task::spawn_blocking(proving::sweep_shared_memory).await {
+            Ok(0) | Err(_) => {}
+            Ok(count) => tracing::info!(count, "Removed shared memory that provers of an earlier run left behind"),
+        }
+        let tracker = TaskTracker::new();
+        // The agent ends before its provers do: it must not take their end for a fault of theirs.
+        let (session_stop, agent_stop, provers_stop) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let provers =
+            self.config.provers.iter().map(|config| ProverPort::start(config, &tracker, &provers_stop)).collect();
+        let parts = AgentParts {
+            identity: self.identity,
+            journal: self.journal,
+            records: self.records,
+            artifacts: self.artifacts,
+            programs: self.programs,
+            min_free_disk: self.config.storage.min_free_disk_bytes.as_u64(),
+            provers,
+        };
+        let (agent, agent_running) = Agent::start(parts, &tracker, agent_stop.clone());
+
+        let mut session = std::pin::pin!(session::run(&self.endpoint, &agent, self.pace, &session_stop));
+        let outcome = tokio::select! {
+            outcome = &mut session => outcome,
+            outcome = async {
+                stop.cancelled().await;
+                drain(&agent, self.config.drain_timeout).await;
+                session_stop.cancel();
+                std::future::pending().await
+            } => outcome,
+        };
+        session_stop.cancel();
+        agent_stop.cancel();
+        let is_agent_ended = timeout(END_LIMIT, agent_running).await.is_ok();
+        provers_stop.cancel();
+        tracker.close();
+        let are_provers_ended = timeout(END_LIMIT, tracker.wait()).await.is_ok();
+        if !(is_agent_ended && are_provers_ended) {
+            tracing::warn!("Something did not end in time and is left behind");
+        }
+        outcome?;
+        tracing::info!("Stopped");
+        Ok(())
+    }
+}
+
+/// Says goodbye, and waits up to `limit` for what is in hand.
+async fn drain(agent: &AgentHandle, limit: Duration) {
+    let Ok((told, empty)) = agent.drain().await else { return };
+    // Without a session there is nobody to tell.
+    drop(timeout(FAREWELL_LIMIT, told).await);
+    if !limit.is_zero() && timeout(limit, empty).await.is_err() {
+        tracing::info!("Not everything was done within {limit:?}; the rest stays in the journal");
+    }
+}

@@ -1,0 +1,121 @@
+//! The provers of this worker.
+
+use std::path::PathBuf;
+
+use figment::value::Value;
+use network_lib::{Backend, Vm};
+use serde::Deserialize;
+
+use super::{legacy, raw::Reader};
+
+/// Most provers of one worker, as the protocol has it.
+const MAX_PROVERS: usize = 64;
+
+/// One prover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProverConfig {
+    /// The virtual machine whose programs it proves.
+    pub vm: Vm,
+    /// What makes the proofs.
+    pub backend: Backend,
+    /// The child process.
+    pub program: ProverProgram,
+}
+
+/// The child process of a prover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProverProgram {
+    /// This binary, under its hidden subcommand.
+    BuiltIn,
+    /// Another program that speaks the frames of the crate `proving`.
+    External {
+        /// Its path.
+        program: PathBuf,
+        /// Its arguments.
+        args: Vec<String>,
+    },
+}
+
+/// A prover as it stands in a file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProver {
+    vm: Option<String>,
+    backend: Option<String>,
+    program: Option<PathBuf>,
+    #[serde(default)]
+    args: Vec<String>,
+    moongate_endpoint: Option<Value>,
+    groth16_enabled: Option<Value>,
+}
+
+/// Reads `[[provers]]`; `mock` is short for one mock prover. Without either there is one CPU prover.
+pub(super) fn read(reader: &mut Reader, mock: bool, has_built_in_prover: bool) -> Vec<ProverConfig> {
+    let is_mock = mock
+        || match reader.value("mock") {
+            None => false,
+            Some(Value::Bool(_, is_mock)) => *is_mock,
+            Some(Value::String(_, text)) if text == "true" => true,
+            Some(Value::String(_, text)) if text == "false" => false,
+            Some(_) => {
+                reader.problem("mock", "expected true or false");
+                false
+            }
+        };
+    let raw = match reader.value("provers").cloned() {
+        _ if is_mock => vec![Value::from(figment::value::Dict::from([("backend".to_owned(), Value::from("mock"))]))],
+        None => vec![Value::from(figment::value::Dict::new())],
+        Some(Value::Array(_, provers)) if provers.is_empty() => {
+            reader.problem("provers", "a worker has at least one prover: leave the key out for one on the processor");
+            return Vec::new();
+        }
+        Some(Value::Array(_, provers)) if provers.len() > MAX_PROVERS => {
+            reader.problem("provers", format!("a worker has at most {MAX_PROVERS} provers: run another worker"));
+            return Vec::new();
+        }
+        Some(Value::Array(_, provers)) => provers,
+        Some(_) => {
+            reader.problem("provers", "expected a list of tables: begin each with the line [[provers]]");
+            return Vec::new();
+        }
+    };
+    let read = raw.iter().enumerate().map(|(index, value)| read_one(reader, index, value, has_built_in_prover));
+    read.collect::<Vec<_>>().into_iter().flatten().collect()
+}
+
+fn read_one(reader: &mut Reader, index: usize, value: &Value, has_built_in_prover: bool) -> Option<ProverConfig> {
+    let key = |field: &str| format!("provers[{index}].{field}");
+    let raw: RawProver = match value.deserialize() {
+        Ok(raw) => raw,
+        Err(error) => {
+            reader.problem(&format!("provers[{index}]"), error.kind.to_string());
+            return None;
+        }
+    };
+    if raw.moongate_endpoint.is_some() {
+        reader.warning(format!("{} has no meaning any more: {}", key("moongate_endpoint"), legacy::MOONGATE));
+    }
+    if raw.groth16_enabled.is_some() {
+        let what = "an SP1 prover says itself which proof modes it makes";
+        reader.warning(format!("{} has no meaning any more: {what}", key("groth16_enabled")));
+    }
+    let vm = raw.vm.map_or(Ok(Vm::Sp1), |vm| vm.parse());
+    let vm = vm.map_err(|problem: String| reader.problem(&key("vm"), problem)).ok();
+    let backend = raw.backend.map_or(Ok(Backend::Cpu), |backend| backend.parse());
+    let backend = backend.map_err(|problem: String| reader.problem(&key("backend"), problem)).ok();
+    let program = match raw.program {
+        Some(program) => ProverProgram::External { program, args: raw.args },
+        None if !raw.args.is_empty() => {
+            reader.problem(&key("args"), "are for a program, and none is given");
+            return None;
+        }
+        None if !has_built_in_prover => {
+            let problem = "must be given, since this contemplant was built without the feature \"sp1\": name a program \
+                that speaks the frames of the crate proving, or build with the feature";
+            reader.problem(&key("program"), problem);
+            return None;
+        }
+        None => ProverProgram::BuiltIn,
+    };
+    Some(ProverConfig { vm: vm?, backend: backend?, program })
+}
