@@ -1,0 +1,278 @@
+//! Artifacts over HTTP: `PUT`, `GET` and `HEAD /artifacts/{id}`.
+//!
+//! An upload is answered with 200 once its bytes and then its row are durable, in this order: whatever has a row can be
+//! served after any crash. Inputs and programs need a [capability](Capabilities) both ways; a proof is fetched by its
+//! unguessable id alone, since clients ask for it as long as they like.
+
+mod range;
+mod refusal;
+mod transfer;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, BodyDataStream},
+    extract::{Path, RawQuery, Request, State, rejection::PathRejection},
+    response::{IntoResponse as _, Response},
+    routing,
+};
+use futures_util::StreamExt as _;
+use hierophant_core::Requester;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use network_lib::{ArtifactId, ArtifactKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use self::{
+    range::requested_range,
+    refusal::Refusal,
+    transfer::{Patience, reply_while_draining},
+};
+use crate::{
+    artifacts::{Action, ArtifactFiles, Capabilities, Published},
+    clock::SharedClock,
+    store::{Artifact, Artifacts},
+};
+
+/// What transfers may cost.
+#[derive(Debug, Clone)]
+pub struct ArtifactLimits {
+    /// Most bytes of a program, as uploaded.
+    pub program: u64,
+    /// Most bytes of an input, as uploaded.
+    pub stdin: u64,
+    /// Most bytes of a proof.
+    pub proof: u64,
+    /// An upload that keeps us waiting for this long in all while it brings fewer than `pace_bytes` is dropped.
+    pub pace_time: Duration,
+    /// See `pace_time`.
+    pub pace_bytes: u64,
+    /// Uploads at once, and downloads at once; each holds about 1.5 MiB. More are told to come again.
+    pub transfers: usize,
+}
+
+impl Default for ArtifactLimits {
+    /// Bounds that no honest use meets: SP1 programs have a few MiB, inputs with hundreds of proofs inside 2 GiB, Core
+    /// proofs of long executions some GiB; and the slowest line still brings 1 KiB/s.
+    fn default() -> Self {
+        Self {
+            program: 256 << 20,
+            stdin: 4 << 30,
+            proof: 4 << 30,
+            pace_time: Duration::from_mins(1),
+            pace_bytes: 64 << 10,
+            transfers: 256,
+        }
+    }
+}
+
+impl ArtifactLimits {
+    /// Most bytes of an artifact of this kind.
+    pub const fn size(&self, kind: ArtifactKind) -> u64 {
+        match kind {
+            ArtifactKind::Program => self.program,
+            ArtifactKind::Stdin | ArtifactKind::PrivateStdin => self.stdin,
+            ArtifactKind::Proof => self.proof,
+        }
+    }
+}
+
+/// What the artifact routes work on.
+#[derive(Clone)]
+pub struct ArtifactApi {
+    files: Arc<dyn ArtifactFiles>,
+    rows: Arc<dyn Artifacts + Send + Sync>,
+    capabilities: Capabilities,
+    clock: SharedClock,
+    limits: Arc<ArtifactLimits>,
+    uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
+    finishing: TaskTracker,
+}
+
+impl ArtifactApi {
+    /// The artifacts in `files`, whose rows are in `rows`.
+    ///
+    /// Uploads whose bytes have all come are finished as tasks of `finishing`, whether the client still listens or not:
+    /// wait for them before the store is closed.
+    pub fn new(
+        files: Arc<dyn ArtifactFiles>,
+        rows: Arc<dyn Artifacts + Send + Sync>,
+        capabilities: Capabilities,
+        clock: SharedClock,
+        limits: ArtifactLimits,
+        finishing: TaskTracker,
+    ) -> Self {
+        let transfers = || Arc::new(Semaphore::new(limits.transfers));
+        let (uploads, downloads) = (transfers(), transfers());
+        Self { files, rows, capabilities, clock, limits: Arc::new(limits), uploads, downloads, finishing }
+    }
+}
+
+/// The artifact routes. No body limit, time limit or compression of the server may lie over them: they have their own.
+pub fn router(state: ArtifactApi) -> Router {
+    Router::new().route("/artifacts/{id}", routing::get(get).put(put)).with_state(state)
+}
+
+type RawId = Result<Path<String>, PathRejection>;
+
+/// An id that does not read is not told from one that is not there.
+fn read_id(id: RawId) -> Result<ArtifactId, Refusal> {
+    let Ok(Path(id)) = id else { return Err(Refusal::NotFound) };
+    id.parse().map_err(|_| Refusal::NotFound)
+}
+
+async fn put(State(api): State<ArtifactApi>, id: RawId, RawQuery(query): RawQuery, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let mut body = body.into_data_stream();
+    let refusal = match api.put(id, query.as_deref(), &head.headers, &mut body).await {
+        Ok(published) => return ([(header::ETAG, etag(&published.digest))], "stored\n").into_response(),
+        Err(refusal) => refusal,
+    };
+    refusal.log();
+    // A client that waits to be asked for its body, or that can be stopped without closing the connection, learns at
+    // once. Another one would find a connection that breaks under its upload, and not read why.
+    let can_stop = head.version >= Version::HTTP_2 || head.headers.contains_key(header::EXPECT);
+    if can_stop || refusal.is_the_body_over() {
+        return refusal.into_response();
+    }
+    (refusal.status(), refusal.headers(), reply_while_draining(refusal.text(), body)).into_response()
+}
+
+async fn get(
+    State(api): State<ArtifactApi>,
+    id: RawId,
+    RawQuery(query): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    match api.get(id, query.as_deref(), &method, &headers).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            refusal.log();
+            refusal.into_response()
+        }
+    }
+}
+
+impl ArtifactApi {
+    /// Takes an upload in. Nothing of the body is read before the capability is checked.
+    async fn put(
+        &self,
+        id: RawId,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        body: &mut BodyDataStream,
+    ) -> Result<Published, Refusal> {
+        let id = read_id(id)?;
+        let owner = self.capabilities.check(Action::Put, id, query, self.clock.now().time)?;
+        let length = content_length(headers);
+        let limit = self.limits.size(id.kind());
+        if length.is_some_and(|length| length > limit) {
+            return Err(Refusal::TooLarge { kind: id.kind(), limit });
+        }
+        let permit = permit(&self.uploads)?;
+        // First come, first kept: bytes that have a row are never replaced, not even when their file was lost.
+        let expected = self.rows.artifact(id).await?.map(|row| row.digest);
+        let mut upload = self.files.begin(id, limit).await?;
+        let mut received = 0_u64;
+        let mut patience = Patience::new(&self.limits);
+        while let Some(chunk) = patience.wait(body).await.map_err(|time| Refusal::TooSlow { received, time })? {
+            let chunk = chunk.map_err(|source| Refusal::CutOff { received, length, source: Some(source) })?;
+            received += chunk.len() as u64;
+            upload.write(chunk).await?;
+        }
+        if length.is_some_and(|length| length != received) {
+            return Err(Refusal::CutOff { received, length, source: None });
+        }
+        if received == 0 {
+            return Err(Refusal::Empty);
+        }
+        let api = self.clone();
+        let finish = async move {
+            let published = upload.publish(expected).await?;
+            api.record(id, owner, published).await?;
+            drop(permit);
+            Ok(published)
+        };
+        self.finishing.spawn(finish).await.map_err(|source| Refusal::Stopped { source })?
+    }
+
+    async fn record(&self, id: ArtifactId, owner: Option<Requester>, published: Published) -> Result<(), Refusal> {
+        let Published { digest, size } = published;
+        let created_at = self.clock.now().time;
+        self.rows.record_artifact(Artifact { id, owner, digest, size, created_at }).await?;
+        tracing::debug!(artifact.id = %id, artifact.digest = %digest, artifact.size = size, "an artifact is stored");
+        Ok(())
+    }
+
+    /// Serves an artifact, or a part of it, or (`HEAD`) its headers.
+    async fn get(
+        &self,
+        id: RawId,
+        query: Option<&str>,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Response, Refusal> {
+        let id = read_id(id)?;
+        if id.kind() != ArtifactKind::Proof {
+            self.capabilities.check(Action::Get, id, query, self.clock.now().time)?;
+        }
+        let row = self.rows.artifact(id).await?.ok_or(Refusal::NotFound)?;
+        let etag = etag(&row.digest);
+        let part = requested_range(headers, &etag, row.size)?;
+        let range = part.clone().unwrap_or(0..row.size);
+        let permit = permit(&self.downloads)?;
+        let reader = self.files.open(id, range.clone()).await?.ok_or(Refusal::Lost { id })?;
+        if reader.size != row.size {
+            return Err(Refusal::Damaged { id, recorded: row.size, found: reader.size });
+        }
+        let body = if method == Method::HEAD {
+            Body::empty()
+        } else {
+            Body::from_stream(reader.chunks.inspect(move |chunk| {
+                let _held_while_it_is_sent = &permit;
+                if let Err(error) = chunk {
+                    tracing::error!(artifact.id = %id, %error, "a download broke off: its file cannot be read");
+                }
+            }))
+        };
+        let fixed = [
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+            // The SDK does not decode: a proxy on the way must not encode.
+            (header::CACHE_CONTROL, HeaderValue::from_static("private, no-transform")),
+            (header::ETAG, etag),
+            (header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start)),
+        ];
+        let mut response = (fixed, body).into_response();
+        if part.is_some() {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let covered = format!("bytes {}-{}/{}", range.start, range.end - 1, row.size);
+            response.headers_mut().insert(header::CONTENT_RANGE, ascii(&covered));
+        }
+        Ok(response)
+    }
+}
+
+fn permit(transfers: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(transfers).try_acquire_owned().map_err(|_| Refusal::Busy)
+}
+
+/// The length that the client announced; the server has refused what is no number.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn etag(digest: &network_lib::Digest) -> HeaderValue {
+    ascii(&format!("\"{digest}\""))
+}
+
+fn ascii(text: &str) -> HeaderValue {
+    text.parse().expect("digits, hex and punctuation make a header value")
+}
+
+#[cfg(test)]
+mod tests;

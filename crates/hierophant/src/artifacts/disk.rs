@@ -1,0 +1,356 @@
+//! Artifacts in a local directory: `<directory>/<kind>/<id>`, uploads under way in `<directory>/incoming/`.
+//!
+//! A crash midway leaves at most a file in `incoming/`, which the next start removes. Files are read and written off the
+//! runtime, [`CHUNK`] bytes at a time and one piece ahead, so that network and disk work at once and an upload or a
+//! download never holds more than three pieces, whatever its size.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, Write as _},
+    mem,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use network_lib::{ArtifactId, ArtifactKind, Digest};
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    runtime::Handle,
+    task::{JoinHandle, spawn_blocking},
+};
+
+use super::{ArtifactError, ArtifactFiles, Chunks, Published, Reader, Upload, durable};
+
+/// How much is read or written at once. Measured: from 256 KiB on the hand-over between threads costs nothing any more.
+const CHUNK: usize = 512 * 1024;
+
+/// Artifacts in a local directory.
+#[derive(Debug, Clone)]
+pub struct DiskArtifacts {
+    root: Arc<Root>,
+}
+
+#[derive(Debug)]
+struct Root {
+    directory: PathBuf,
+    keep_free: u64,
+}
+
+impl DiskArtifacts {
+    /// The artifacts in `directory`, which is created if it is missing. Uploads that a crash left unfinished are removed,
+    /// so no other process may be using the directory.
+    ///
+    /// Whatever is not a proof is refused once it would leave less than `keep_free` bytes on the disk: work that was
+    /// accepted can then still be delivered. Reads and writes the disk: for start-up only.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Io`] when the directory cannot be made, read or written.
+    pub fn open(directory: impl Into<PathBuf>, keep_free: u64) -> Result<Self, ArtifactError> {
+        let root = Root { directory: directory.into(), keep_free };
+        let incoming = root.incoming();
+        for directory in ArtifactKind::ALL.map(|kind| root.kind(kind)).iter().chain([&incoming]) {
+            durable::create_directory(directory).map_err(trouble("create", directory))?;
+        }
+        durable::sync_directory(&root.directory).map_err(trouble("sync", &root.directory))?;
+        for entry in fs::read_dir(&incoming).map_err(trouble("list", &incoming))? {
+            let path = entry.map_err(trouble("list", &incoming))?.path();
+            fs::remove_file(&path).map_err(trouble("remove", &path))?;
+        }
+        Ok(Self { root: Arc::new(root) })
+    }
+}
+
+impl Root {
+    fn incoming(&self) -> PathBuf {
+        self.directory.join("incoming")
+    }
+
+    fn kind(&self, kind: ArtifactKind) -> PathBuf {
+        self.directory.join(kind.name())
+    }
+
+    /// An id has one spelling, of letters, digits, `_` and `-`: it cannot leave the directory.
+    fn file(&self, id: ArtifactId) -> PathBuf {
+        self.kind(id.kind()).join(id.to_string())
+    }
+
+    /// Whether `more` bytes may be taken in.
+    fn has_room(&self, kind: ArtifactKind, more: usize) -> Result<bool, ArtifactError> {
+        if kind == ArtifactKind::Proof || self.keep_free == 0 {
+            return Ok(true);
+        }
+        let disk = rustix::fs::statvfs(&self.directory)
+            .map_err(|error| trouble("ask for the free space of", &self.directory)(error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Ok(free.saturating_sub(more as u64) >= self.keep_free)
+    }
+}
+
+#[async_trait]
+impl ArtifactFiles for DiskArtifacts {
+    async fn begin(&self, id: ArtifactId, limit: u64) -> Result<Box<dyn Upload>, ArtifactError> {
+        let root = Arc::clone(&self.root);
+        let staged = off_the_runtime(move || Staged::create(root, id)).await?;
+        Ok(Box::new(DiskUpload { id, limit, received: 0, buffer: Vec::new(), stage: Stage::Ready(staged, Vec::new()) }))
+    }
+
+    async fn open(&self, id: ArtifactId, range: Range<u64>) -> Result<Option<Reader>, ArtifactError> {
+        let path = self.root.file(id);
+        let opened = off_the_runtime(move || {
+            let Some(mut file) = found(File::open(&path)).map_err(trouble("open", &path))? else { return Ok(None) };
+            let size = file.metadata().map_err(trouble("read the size of", &path))?.len();
+            file.seek(io::SeekFrom::Start(range.start)).map_err(trouble("seek in", &path))?;
+            Ok(Some((file, size, range)))
+        });
+        Ok(opened.await?.map(|(file, size, range)| Reader {
+            size,
+            chunks: chunks(file, range.end.min(size).saturating_sub(range.start)),
+        }))
+    }
+
+    async fn local_file(&self, id: ArtifactId) -> Result<Option<PathBuf>, ArtifactError> {
+        let path = self.root.file(id);
+        off_the_runtime(move || {
+            let metadata = found(fs::metadata(&path)).map_err(trouble("look for", &path))?;
+            Ok(metadata.map(|_| path))
+        })
+        .await
+    }
+
+    async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError> {
+        let path = self.root.file(id);
+        off_the_runtime(move || found(fs::remove_file(&path)).map(drop).map_err(trouble("remove", &path))).await
+    }
+}
+
+/// An upload on its way to the disk.
+struct DiskUpload {
+    id: ArtifactId,
+    limit: u64,
+    received: u64,
+    /// What came and is not handed over yet.
+    buffer: Vec<u8>,
+    stage: Stage,
+}
+
+/// Where the staged file is.
+enum Stage {
+    /// Here, with a buffer to be used again.
+    Ready(Staged, Vec<u8>),
+    /// On a thread that writes to it.
+    Writing(JoinHandle<Result<(Staged, Vec<u8>), ArtifactError>>),
+    /// Gone, after an error.
+    Over,
+}
+
+impl DiskUpload {
+    /// The staged file and a spare buffer, once the write under way is done.
+    async fn ready(&mut self) -> Result<(Staged, Vec<u8>), ArtifactError> {
+        match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Ready(staged, spare) => Ok((staged, spare)),
+            Stage::Writing(writing) => writing.await.unwrap_or_else(|stopped| Err(interrupted(stopped))),
+            Stage::Over => Err(interrupted("the upload failed before")),
+        }
+    }
+
+    /// Hands the full buffer over; the disk takes it while the next one fills.
+    async fn hand_over(&mut self) -> Result<(), ArtifactError> {
+        let (mut staged, spare) = self.ready().await?;
+        let mut full = mem::replace(&mut self.buffer, spare);
+        self.stage = Stage::Writing(spawn_blocking(move || {
+            staged.append(&full)?;
+            full.clear();
+            Ok((staged, full))
+        }));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Upload for DiskUpload {
+    async fn write(&mut self, mut chunk: Bytes) -> Result<(), ArtifactError> {
+        self.received = self.received.saturating_add(chunk.len() as u64);
+        if self.received > self.limit {
+            self.stage = Stage::Over;
+            return Err(ArtifactError::TooLarge { id: self.id, limit: self.limit });
+        }
+        // Copied, not kept: a small piece of the network's large buffer would hold all of that buffer.
+        while !chunk.is_empty() {
+            let piece = chunk.split_to(chunk.len().min(CHUNK - self.buffer.len()));
+            self.buffer.extend_from_slice(&piece);
+            if self.buffer.len() == CHUNK {
+                self.hand_over().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish(mut self: Box<Self>, expected: Option<Digest>) -> Result<Published, ArtifactError> {
+        let (mut staged, _) = self.ready().await?;
+        let rest = mem::take(&mut self.buffer);
+        off_the_runtime(move || {
+            staged.append(&rest)?;
+            staged.publish(expected)
+        })
+        .await
+    }
+}
+
+/// A file in `incoming/`. Removed when dropped.
+struct Staged {
+    root: Arc<Root>,
+    id: ArtifactId,
+    /// `None` once it is removed.
+    file: Option<File>,
+    path: PathBuf,
+    digest: Sha256,
+    size: u64,
+}
+
+impl Staged {
+    fn create(root: Arc<Root>, id: ArtifactId) -> Result<Self, ArtifactError> {
+        if !root.has_room(id.kind(), 0)? {
+            return Err(ArtifactError::Full);
+        }
+        let incoming = root.incoming();
+        let (file, path) =
+            durable::create_unfinished(&incoming, &id.to_string()).map_err(trouble("create a file in", &incoming))?;
+        Ok(Self { root, id, file: Some(file), path, digest: Sha256::new(), size: 0 })
+    }
+
+    fn file(&mut self) -> &mut File {
+        self.file.as_mut().expect("only `drop` and `publish`, which consume this, take the file")
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), ArtifactError> {
+        if !self.root.has_room(self.id.kind(), bytes.len())? {
+            return Err(ArtifactError::Full);
+        }
+        self.file().write_all(bytes).map_err(|source| trouble("write to", &self.path)(source))?;
+        self.digest.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Synced, then linked under its id unless that is taken, then the directory synced: in this order, a crash at any
+    /// point shows either nothing or the whole file.
+    fn publish(mut self, expected: Option<Digest>) -> Result<Published, ArtifactError> {
+        let published =
+            Published { digest: Digest::new(mem::take(&mut self.digest).finalize().into()), size: self.size };
+        if expected.is_some_and(|expected| expected != published.digest) {
+            return Err(ArtifactError::Conflict(self.id));
+        }
+        // A failed sync is the end of this file: the kernel may have dropped the pages and would call a second one fine.
+        self.file().sync_all().map_err(|source| trouble("sync", &self.path)(source))?;
+        let target = self.root.file(self.id);
+        match fs::hard_link(&self.path, &target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let there = measure(&target).map_err(trouble("read", &target))?;
+                if there != published {
+                    return Err(ArtifactError::Conflict(self.id));
+                }
+            }
+            linked => linked.map_err(trouble("link", &target))?,
+        }
+        // Also when someone else linked it: they may not have come to this yet.
+        let directory = self.root.kind(self.id.kind());
+        durable::sync_directory(&directory).map_err(trouble("sync", &directory))?;
+        self.file = None;
+        let _ = fs::remove_file(&self.path); // A leftover costs nothing (it is the same file), and the next start removes it.
+        Ok(published)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        let path = mem::take(&mut self.path);
+        let remove = move || {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "an unfinished upload could not be removed");
+            }
+            drop(file); // Frees the blocks, which takes its time for a large file.
+        };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+}
+
+/// Digest and size of a file.
+fn measure(path: &Path) -> io::Result<Published> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Published { digest: Digest::new(digest.finalize().into()), size }),
+            read => {
+                digest.update(&buffer[..read]);
+                size += read as u64;
+            }
+        }
+    }
+}
+
+/// The next `remaining` bytes of `file`, read one piece ahead of the consumer.
+fn chunks(file: File, remaining: u64) -> Chunks {
+    Box::pin(stream::unfold(read_ahead(file, remaining), |reading| async {
+        match reading?.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped))) {
+            Ok((chunk, file, remaining)) => Some((Ok(chunk), read_ahead(file, remaining))),
+            Err(error) => Some((Err(error), None)),
+        }
+    }))
+}
+
+/// Begins to read the next piece; `None` when nothing remains.
+fn read_ahead(file: File, remaining: u64) -> Option<JoinHandle<io::Result<(Bytes, File, u64)>>> {
+    if remaining == 0 {
+        return None;
+    }
+    let length = usize::try_from(remaining).unwrap_or(CHUNK).min(CHUNK);
+    Some(spawn_blocking(move || {
+        let mut chunk = Vec::with_capacity(length);
+        (&file).take(length as u64).read_to_end(&mut chunk)?;
+        if chunk.len() < length {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
+        }
+        Ok((Bytes::from(chunk), file, remaining - length as u64))
+    }))
+}
+
+/// Runs file operations on a thread that may block. They are finished even when nobody waits for them any more.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
+) -> Result<T, ArtifactError> {
+    spawn_blocking(work).await.unwrap_or_else(|stopped| Err(interrupted(stopped)))
+}
+
+/// What a failed operation on `path` means.
+fn trouble(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArtifactError {
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ArtifactError::Full,
+        _ => ArtifactError::Io { doing, path: path.to_owned(), source },
+    }
+}
+
+fn interrupted(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ArtifactError {
+    ArtifactError::Io { doing: "finish writing", path: PathBuf::new(), source: io::Error::other(why) }
+}
+
+/// Absence as an answer.
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests;

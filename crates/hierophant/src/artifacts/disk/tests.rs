@@ -1,0 +1,135 @@
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+
+use super::*;
+use crate::artifacts::contract::{self, artifact, read, store};
+
+struct Disk {
+    files: DiskArtifacts,
+    directory: tempfile::TempDir,
+}
+
+fn disk() -> Disk {
+    let directory = tempfile::tempdir().unwrap();
+    Disk { files: DiskArtifacts::open(directory.path(), 0).unwrap(), directory }
+}
+
+impl Disk {
+    fn incoming(&self) -> usize {
+        fs::read_dir(self.directory.path().join("incoming")).unwrap().count()
+    }
+
+    /// Waits until no upload is under way: unfinished ones are removed on a thread of their own.
+    async fn settled(&self) {
+        let wait = async {
+            while self.incoming() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("unfinished uploads stayed");
+    }
+
+    /// A staged file whose bytes go to `device` instead.
+    fn staged_on(&self, device: &str, id: ArtifactId) -> Staged {
+        let mut staged = Staged::create(Arc::clone(&self.files.root), id).unwrap();
+        staged.file = Some(File::options().write(true).open(device).unwrap());
+        staged
+    }
+}
+
+contract::artifact_files_tests!({
+    let Disk { files, directory } = disk();
+    (files, directory)
+});
+
+#[tokio::test]
+async fn nothing_is_left_in_incoming_whether_an_upload_succeeds_fails_or_is_given_up() {
+    let disk = disk();
+    store(&disk.files, artifact(1), b"proof").await.unwrap();
+    assert_eq!(disk.incoming(), 0);
+    store(&disk.files, artifact(1), b"other").await.unwrap_err();
+    let mut given_up = disk.files.begin(artifact(2), u64::MAX).await.unwrap();
+    given_up.write(vec![7; 3 * CHUNK].into()).await.unwrap();
+    assert!(disk.incoming() > 0);
+    drop(given_up);
+    disk.settled().await;
+}
+
+#[tokio::test]
+async fn what_a_crash_left_unfinished_is_removed_at_the_next_start_and_nothing_else() {
+    let disk = disk();
+    store(&disk.files, artifact(1), b"whole").await.unwrap();
+    let mut torn = disk.files.begin(artifact(2), u64::MAX).await.unwrap();
+    torn.write(vec![7; 2 * CHUNK].into()).await.unwrap();
+    // As after a crash: nobody cleans up.
+    mem::forget(torn);
+    assert_eq!(disk.incoming(), 1);
+
+    let restarted = DiskArtifacts::open(disk.directory.path(), 0).unwrap();
+
+    assert_eq!(disk.incoming(), 0);
+    assert_eq!(read(&restarted, artifact(1), 0..99).await.unwrap(), b"whole");
+    assert!(read(&restarted, artifact(2), 0..99).await.is_none());
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_to_be_full_and_keeps_nothing() {
+    let disk = disk();
+    let mut staged = disk.staged_on("/dev/full", artifact(1));
+    let error = staged.append(b"bytes").unwrap_err();
+    assert!(matches!(error, ArtifactError::Full), "{error:?}");
+    assert!(error.to_string().starts_with("the disk is full"));
+    drop(staged);
+    disk.settled().await;
+    assert!(read(&disk.files, artifact(1), 0..99).await.is_none());
+}
+
+#[tokio::test]
+async fn a_failed_sync_publishes_nothing_and_a_second_upload_starts_over() {
+    let disk = disk();
+    let mut staged = disk.staged_on("/dev/null", artifact(1)); // Takes bytes, cannot be synced.
+    staged.append(b"bytes").unwrap();
+    let error = staged.publish(None).unwrap_err();
+    assert!(matches!(error, ArtifactError::Io { doing: "sync", .. }), "{error:?}");
+    disk.settled().await;
+    assert!(read(&disk.files, artifact(1), 0..99).await.is_none());
+    store(&disk.files, artifact(1), b"bytes").await.unwrap();
+    assert_eq!(read(&disk.files, artifact(1), 0..99).await.unwrap(), b"bytes");
+}
+
+#[tokio::test]
+async fn the_last_of_the_disk_is_kept_for_proofs() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = DiskArtifacts::open(directory.path(), u64::MAX).unwrap();
+    let input = ArtifactId::new(ArtifactKind::Stdin, [1; 16]);
+    assert!(matches!(store(&files, input, b"input").await, Err(ArtifactError::Full)));
+    let proof = ArtifactId::new(ArtifactKind::Proof, [1; 16]);
+    store(&files, proof, b"proof").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_became_shorter_ends_in_an_error() {
+    let disk = disk();
+    store(&disk.files, artifact(1), &vec![1; 3 * CHUNK]).await.unwrap();
+    let reader = disk.files.open(artifact(1), 0..u64::MAX).await.unwrap().unwrap();
+    let path = disk.files.local_file(artifact(1)).await.unwrap().unwrap();
+    File::options().write(true).open(path).unwrap().set_len(CHUNK as u64 + 1).unwrap();
+    let chunks: Vec<_> = futures_util::StreamExt::collect(reader.chunks).await;
+    assert_eq!(chunks.last().unwrap().as_ref().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn files_and_directories_are_for_this_user_only() {
+    let disk = disk();
+    store(&disk.files, artifact(1), b"private").await.unwrap();
+    let path = disk.files.local_file(artifact(1)).await.unwrap().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    assert_eq!(mode(&disk.directory.path().join("incoming")), 0o700);
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let error = DiskArtifacts::open("/proc/artifacts", 0).unwrap_err();
+    assert_eq!(error.to_string(), "could not create /proc/artifacts/program");
+}

@@ -1,0 +1,127 @@
+//! The bytes of artifacts: a port in domain types, implemented by [`disk`].
+//!
+//! What an artifact is (whose, how large, which digest) is a row of the store; here are only its bytes, under its id.
+//! They appear whole or not at all and never change after. `contract` is the suite that every implementation must pass.
+
+mod capability;
+pub mod disk;
+mod durable;
+mod public_url;
+
+#[cfg(test)]
+pub(crate) mod contract;
+
+use std::{io, ops::Range, path::PathBuf, pin::Pin};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use bytesize::ByteSize;
+use futures_util::Stream;
+use network_lib::{ArtifactId, Digest};
+
+pub use self::{
+    capability::{Action, Capabilities, CapabilityError, KeyFileError},
+    disk::DiskArtifacts,
+    public_url::{PublicUrl, PublicUrlError},
+};
+use crate::class::Class;
+
+/// The bytes of artifacts.
+#[async_trait]
+pub trait ArtifactFiles: Send + Sync + 'static {
+    /// Begins an upload of at most `limit` bytes. Nobody sees anything of it before it is published.
+    async fn begin(&self, id: ArtifactId, limit: u64) -> Result<Box<dyn Upload>, ArtifactError>;
+
+    /// The part of the artifact that `range` covers; what of it lies past the end is left out.
+    ///
+    /// Absence is an answer (`None`), not an error, and never an empty artifact. An artifact that is removed while it is
+    /// read is read to its end.
+    async fn open(&self, id: ArtifactId, range: Range<u64>) -> Result<Option<Reader>, ArtifactError>;
+
+    /// Where the artifact lies as a file, for a child process to read. Absence is an answer, not an error.
+    async fn local_file(&self, id: ArtifactId) -> Result<Option<PathBuf>, ArtifactError>;
+
+    /// Removes the artifact. One that is not there is fine. After a crash it may be there again.
+    async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError>;
+}
+
+/// An upload under way. Dropped, it leaves nothing behind.
+///
+/// No method is cancel-safe: after a call that failed or was dropped, the upload is over.
+#[async_trait]
+pub trait Upload: Send {
+    /// Appends bytes. Waits while the disk is slower than they come.
+    ///
+    /// # Errors
+    /// [`ArtifactError::TooLarge`] with the first byte over the limit.
+    async fn write(&mut self, chunk: Bytes) -> Result<(), ArtifactError>;
+
+    /// Makes the bytes visible under their id, whole and durable: after `Ok` they are there after any crash.
+    ///
+    /// Idempotent: bytes that are there already are fine, whoever brought them.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Conflict`] when other bytes have this id, or when these are not the ones that were `expected`.
+    async fn publish(self: Box<Self>, expected: Option<Digest>) -> Result<Published, ArtifactError>;
+}
+
+/// What was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// How many bytes.
+    pub size: u64,
+}
+
+/// Bytes as they are read, in pieces large enough to be worth a system call.
+pub type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// An artifact opened for reading.
+pub struct Reader {
+    /// How many bytes the whole artifact has.
+    pub size: u64,
+    /// The bytes that were asked for. A file that turns out shorter ends in an error, never silently.
+    pub chunks: Chunks,
+}
+
+/// Why the bytes of an artifact were not stored, found or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// More bytes came than the artifact may have.
+    #[error("{} has more than the {} that a {} may have", .id, ByteSize(*.limit), .id.kind())]
+    TooLarge {
+        /// The artifact.
+        id: ArtifactId,
+        /// The bound, in bytes.
+        limit: u64,
+    },
+    /// The id has other bytes already.
+    #[error("{0} exists already with other content")]
+    Conflict(ArtifactId),
+    /// No room. Passing trouble: nothing was stored.
+    #[error("the disk is full, or so nearly that what is left is kept for proofs")]
+    Full,
+    /// The file system did not do it. Nothing was stored, or at least nobody was told so.
+    #[error("could not {doing} {}", .path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ArtifactError {
+    /// What kind of trouble this is.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::TooLarge { .. } => Class::Rejected,
+            Self::Conflict(_) => Class::Conflict,
+            Self::Full | Self::Io { .. } => Class::Unavailable,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The configuration as it is written: keys, units in the values, defaults.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// Every key. Those of the first Hierophant stand at the end, with what became of them.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Raw {
+    pub(super) grpc_port: u16,
+    pub(super) http_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listen_address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) public_url: Option<Url>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) data_directory: Option<PathBuf>,
+    pub(super) mock_mode: bool,
+    pub(super) allowed_requesters: Vec<String>,
+    #[serde(skip_serializing)]
+    pub(super) worker_token: Option<SecretString>,
+    pub(super) limits: Limits,
+    pub(super) workers: Workers,
+    pub(super) retry: Retry,
+    pub(super) verifier: Verifier,
+    pub(super) log: Log,
+
+    // Keys of the first Hierophant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) this_hierophant_ip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) artifact_store_directory: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pub_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_stdin_artifacts_stored: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_proof_artifacts_stored: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) worker_response_timeout_secs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) worker_registry: Option<WorkerRegistry>,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            grpc_port: 9000,
+            http_port: 9010,
+            listen_address: None,
+            public_url: None,
+            data_directory: None,
+            mock_mode: false,
+            allowed_requesters: Vec::new(),
+            worker_token: None,
+            limits: Limits::default(),
+            workers: Workers::default(),
+            retry: Retry::default(),
+            verifier: Verifier::default(),
+            log: Log::default(),
+            this_hierophant_ip: None,
+            artifact_store_directory: None,
+            pub_key: None,
+            max_stdin_artifacts_stored: None,
+            max_proof_artifacts_stored: None,
+            worker_response_timeout_secs: None,
+            worker_registry: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) queued_requests: usize,
+    pub(super) program_size: ByteSize,
+    pub(super) stdin_size: ByteSize,
+    pub(super) proof_size: ByteSize,
+    pub(super) keep_free: ByteSize,
+    #[serde(with = "humantime_serde")]
+    pub(super) deadline: Duration,
+    pub(super) connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queued_requests: 100_000,
+            program_size: ByteSize::mib(256),
+            stdin_size: ByteSize::gib(4),
+            proof_size: ByteSize::gib(4),
+            keep_free: ByteSize::gib(1),
+            deadline: Duration::from_secs(7 * 24 * 3600),
+            connections: 4096,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Workers {
+    #[serde(with = "humantime_serde")]
+    pub(super) heartbeat_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(super) silence_limit: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(super) grace: Duration,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_secs(5),
+            silence_limit: Duration::from_secs(30),
+            grace: Duration::from_secs(120),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retry {
+    pub(super) max_failed_attempts: u32,
+    pub(super) max_lost_attempts: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let policy = hierophant_core::RetryPolicy::default();
+        Self { max_failed_attempts: policy.max_failed_attempts, max_lost_attempts: policy.max_lost_attempts }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Verifier {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) program: Option<PathBuf>,
+    pub(super) args: Vec<String>,
+    #[serde(with = "humantime_serde")]
+    pub(super) timeout: Duration,
+    pub(super) memory: ByteSize,
+    pub(super) children: usize,
+}
+
+impl Default for Verifier {
+    fn default() -> Self {
+        let settings = proving::VerifierSettings::default();
+        Self {
+            program: None,
+            args: Vec::new(),
+            timeout: settings.timeout,
+            memory: ByteSize::b(settings.memory_bytes),
+            children: settings.children,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) filter: String,
+    pub(super) format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// The section of the first Hierophant, accepted whole.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WorkerRegistry {
+    pub(super) max_worker_strikes: Option<u64>,
+    pub(super) max_worker_heartbeat_interval_secs: Option<u64>,
+    pub(super) proof_timeout_mins: Option<u64>,
+    pub(super) worker_required_progress_interval_mins: Option<u64>,
+    pub(super) worker_max_execution_report_mins: Option<u64>,
+}

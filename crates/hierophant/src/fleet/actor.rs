@@ -1,0 +1,188 @@
+//! The one task that owns the live state. The core decides; this performs, and never waits for anyone.
+
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+
+use hierophant_core::{Effect, Event, Fleet, FleetSettings, SessionId};
+use network_lib::{WorkerId, protocol::Instruction};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::handle::{FleetView, Inbox, Message, Outbound, WorkerView};
+use crate::service::Service;
+
+/// How often time passes for the fleet. Timeouts are at least twenty times as long.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Ticks between two comparisons of the fleet with the store, which mend every lost wake-up.
+const TICKS_PER_RECONCILE: u32 = 15;
+
+/// A session as the actor sees it.
+struct Session {
+    worker: WorkerId,
+    mailbox: mpsc::Sender<Outbound>,
+}
+
+/// Owns the live state.
+pub struct FleetActor {
+    fleet: Fleet,
+    sessions: HashMap<SessionId, Session>,
+    addresses: HashMap<WorkerId, String>,
+    inbox: Inbox,
+    service: Service,
+    ticks: u32,
+}
+
+/// What the actor takes note of next.
+enum Next {
+    Message(Message),
+    Tick,
+}
+
+impl FleetActor {
+    /// An actor without workers and requests.
+    pub fn new(inbox: Inbox, service: Service, settings: FleetSettings) -> Self {
+        Self {
+            fleet: Fleet::new(settings),
+            sessions: HashMap::new(),
+            addresses: HashMap::new(),
+            inbox,
+            service,
+            ticks: 0,
+        }
+    }
+
+    /// Serves until told to stop. Nothing durable is here, so stopping at any point is safe.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while let Some(next) = self.next(&mut tick, &stop).await {
+            match next {
+                Next::Message(message) => self.take(message),
+                Next::Tick => self.tick(),
+            }
+            self.inbox.queue_len.store(self.fleet.queue_len(), Ordering::Relaxed);
+        }
+        for (_, session) in self.sessions.drain() {
+            let _ = session.mailbox.try_send(Outbound::Close("the coordinator is stopping"));
+        }
+    }
+
+    async fn next(&mut self, tick: &mut Interval, stop: &CancellationToken) -> Option<Next> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            message = self.inbox.messages.recv() => message.map(Next::Message),
+            _ = tick.tick() => Some(Next::Tick),
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => self.apply(event),
+            Message::Join { session, profile, address, leases, mailbox } => {
+                let worker = profile.id;
+                self.sessions.insert(session, Session { worker, mailbox });
+                self.addresses.insert(worker, address);
+                self.apply(Event::Joined { session, profile, leases });
+            }
+            Message::Leave { worker, session, reason } => {
+                self.sessions.remove(&session);
+                let is_current = self.fleet.worker(worker).is_some_and(|known| known.session == Some(session));
+                if is_current {
+                    self.record_departure(worker, reason);
+                }
+                self.apply(Event::Left { worker, session });
+            }
+            Message::Instruct { worker, instruction } => self.instruct(worker, instruction),
+            Message::Release { request, attempt, reason } => {
+                let holder = attempt.and_then(|attempt| Some((attempt, self.fleet.holder(attempt)?)));
+                if let Some((attempt, worker)) = holder {
+                    self.instruct(worker, Instruction::Cancel { attempt, reason: reason.to_owned() });
+                }
+                self.apply(Event::Settled { request, attempt });
+            }
+            Message::Inspect(question) => question(&FleetView { actor: self }),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.apply(Event::Tick);
+        self.addresses.retain(|worker, _| self.fleet.worker(*worker).is_some());
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(TICKS_PER_RECONCILE) {
+            let service = self.service.clone();
+            self.service.tasks.spawn(async move { service.reconcile().await });
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let now = self.service.clock.now();
+        for effect in self.fleet.apply(event, now) {
+            self.perform(effect);
+        }
+    }
+
+    /// Does what the core wants done. Whatever waits (the store, a worker) goes to a tracked task of its own.
+    fn perform(&mut self, effect: Effect) {
+        let service = self.service.clone();
+        match effect {
+            Effect::Claim { request, worker, prover } => {
+                self.service.tasks.spawn(async move { service.claim(request, worker, prover).await });
+            }
+            Effect::Lose { attempt, request, worker, reason } => {
+                self.service.tasks.spawn(async move { service.lose(attempt, request, worker, reason).await });
+            }
+            Effect::Expire { request } => {
+                self.service.tasks.spawn(async move { service.expire(request).await });
+            }
+            Effect::Close { session, reason } => {
+                if let Some(closed) = self.sessions.remove(&session) {
+                    let _ = closed.mailbox.try_send(Outbound::Close(reason));
+                    let is_replaced = self.fleet.worker(closed.worker).is_some_and(|worker| worker.session.is_some());
+                    if !is_replaced {
+                        self.record_departure(closed.worker, reason.to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts an instruction in the mailbox of a worker's session. A worker whose mailbox is full does not read: its
+    /// session ends, the lease goes on, and it is told again when it comes back.
+    fn instruct(&mut self, worker: WorkerId, instruction: Instruction) {
+        let Some(session) = self.fleet.worker(worker).and_then(|known| known.session) else { return };
+        let Some(open) = self.sessions.get(&session) else { return };
+        match open.mailbox.try_send(Outbound::Instruction(instruction)) {
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!(worker.id = %worker, "a worker does not read its instructions; its session ends");
+                self.sessions.remove(&session);
+                self.record_departure(worker, "did not read its instructions".to_owned());
+                self.apply(Event::Left { worker, session });
+            }
+        }
+    }
+
+    fn record_departure(&self, worker: WorkerId, reason: String) {
+        tracing::info!(worker.id = %worker, reason, "a worker left");
+        let service = self.service.clone();
+        self.service.tasks.spawn(async move { service.record_departure(worker, &reason).await });
+    }
+}
+
+impl FleetView<'_> {
+    /// The core's state.
+    pub fn fleet(&self) -> &Fleet {
+        &self.actor.fleet
+    }
+
+    /// The workers that are connected or remembered, in the order of their ids.
+    pub fn workers(&self) -> Vec<WorkerView> {
+        let address = |id| self.actor.addresses.get(id).cloned().unwrap_or_default();
+        let workers = self.actor.fleet.workers();
+        workers.map(|(id, worker)| WorkerView { worker: worker.clone(), address: address(id) }).collect()
+    }
+}

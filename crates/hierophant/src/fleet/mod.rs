@@ -1,0 +1,11 @@
+//! The shell around [`hierophant_core::Fleet`]: one task owns the live state, workers' sessions talk to it.
+
+mod actor;
+mod handle;
+mod session;
+
+pub use self::{
+    actor::FleetActor,
+    handle::{FleetHandle, FleetView, Outbound, WorkerView},
+    session::{SessionSettings, run as run_session},
+};

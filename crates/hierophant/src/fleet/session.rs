@@ -1,0 +1,233 @@
+//! One connection of a worker, from its hello to its end.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures_util::{SinkExt as _, StreamExt, stream::SplitSink};
+use hierophant_core::{Event, SessionId};
+use network_lib::{
+    CONTEMPLANT_VERSION, WorkerId, WorkerProfile,
+    protocol::{InHand, Instruction, ProtocolError, Report, Settings},
+};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::handle::Outbound;
+use crate::service::Service;
+
+/// A worker must say hello within this time.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A worker that does not take a message within this time does not read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Instructions that wait for a worker's socket. One worker holds at most a few dozen attempts.
+const MAILBOX_BOUND: usize = 1024;
+
+/// Reports of one worker that wait for the store; the worker waits when there are more.
+const RECORDER_BOUND: usize = 64;
+
+/// What sessions go by.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// How often each side sends a heartbeat.
+    pub heartbeat_interval: Duration,
+    /// Silence after which either side takes the other for gone.
+    pub silence_limit: Duration,
+}
+
+type Sink = SplitSink<WebSocket, Message>;
+
+/// Why a session ended, in words; none of these is a defect of ours.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the connection was closed")]
+    Closed,
+    #[error("the connection broke: {0}")]
+    Broken(axum::Error),
+    #[error("the worker did not take a message within {} s", WRITE_TIMEOUT.as_secs())]
+    WriteTimeout,
+    #[error("the worker did not say hello within {} s", HELLO_TIMEOUT.as_secs())]
+    NoHello,
+    #[error("the worker sent something that is not the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+    #[error("the worker sent something other than binary frames")]
+    NotBinary,
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Told(&'static str),
+}
+
+/// Serves one worker until either side ends the session.
+pub async fn run(socket: WebSocket, peer: SocketAddr, service: Service, settings: SessionSettings) {
+    let (mut sink, mut frames) = socket.split();
+    let hello = match timeout(HELLO_TIMEOUT, next_report(&mut frames)).await {
+        Ok(hello) => hello,
+        Err(_) => Err(End::NoHello),
+    };
+    let (profile, in_hand) = match hello.and_then(check_hello) {
+        Ok(hello) => hello,
+        Err(end) => {
+            tracing::warn!(peer = %peer, reason = %end, "a worker was turned away");
+            if let End::Refused(reason) = &end {
+                let _ = send(&mut sink, Instruction::Evicted { reason: reason.clone() }).await;
+            }
+            close(&mut sink, &end).await;
+            return;
+        }
+    };
+    let worker = profile.id;
+    tracing::info!(worker.id = %worker, worker.name = profile.name, peer = %peer, "a worker joined");
+    let session = service.fleet.new_session();
+    let end = serve(&mut sink, &mut frames, session, profile, in_hand, peer, &service, &settings).await;
+    close(&mut sink, &end).await;
+    service.fleet.leave(worker, session, end.to_string()).await;
+}
+
+/// Checks a first message.
+fn check_hello(report: Report) -> Result<(WorkerProfile, Vec<InHand>), End> {
+    let Report::Hello { version, profile, in_hand } = report else {
+        return Err(End::Refused("the first message of a session must be Hello".to_owned()));
+    };
+    if version != CONTEMPLANT_VERSION {
+        return Err(End::Refused(format!(
+            "this contemplant is version {version} and this Hierophant is version {CONTEMPLANT_VERSION}: \
+             install contemplant {CONTEMPLANT_VERSION}"
+        )));
+    }
+    Ok((profile, in_hand))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one session, used here alone")]
+async fn serve(
+    sink: &mut Sink,
+    frames: &mut (impl StreamExt<Item = Result<Message, axum::Error>> + Unpin + Send),
+    session: SessionId,
+    profile: WorkerProfile,
+    in_hand: Vec<InHand>,
+    peer: SocketAddr,
+    service: &Service,
+    settings: &SessionSettings,
+) -> End {
+    let worker = profile.id;
+    let (mailbox, mut instructions) = mpsc::channel(MAILBOX_BOUND);
+    service.record_arrival(&profile, &peer.to_string()).await;
+    let welcome = Instruction::Welcome(Settings {
+        version: CONTEMPLANT_VERSION.to_owned(),
+        heartbeat_interval: settings.heartbeat_interval,
+        silence_limit: settings.silence_limit,
+        mock_mode: service.settings.mock_mode,
+    });
+    if let Err(end) = send(sink, welcome).await {
+        return end;
+    }
+    let (leases, answers) = match service.welcome(worker, in_hand).await {
+        Ok(reconciled) => reconciled,
+        Err(error) => {
+            tracing::error!(worker.id = %worker, error = %error, "a worker's attempts could not be looked up");
+            return End::Told("the coordinator's store is not available");
+        }
+    };
+    service.fleet.join(session, profile, peer.to_string(), leases, mailbox).await;
+    for answer in answers {
+        if let Err(end) = send(sink, answer).await {
+            return end;
+        }
+    }
+    let (recorder, reports) = mpsc::channel(RECORDER_BOUND);
+    service.tasks.spawn(record(worker, reports, service.clone()));
+    let mut heartbeat = interval(settings.heartbeat_interval);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        let outcome = tokio::select! {
+            report = next_report(frames) => match report {
+                Ok(report) => hear(worker, session, report, service, &recorder).await,
+                Err(end) => Err(end),
+            },
+            instruction = instructions.recv() => match instruction {
+                Some(Outbound::Instruction(instruction)) => send(sink, instruction).await,
+                Some(Outbound::Close(reason)) => Err(End::Told(reason)),
+                None => Err(End::Told("the session was given up")),
+            },
+            _ = heartbeat.tick() => send(sink, Instruction::Heartbeat).await,
+        };
+        if let Err(end) = outcome {
+            return end;
+        }
+    }
+}
+
+/// Takes note of one report. What changes a request goes to the session's recorder, in order.
+async fn hear(
+    worker: WorkerId,
+    session: SessionId,
+    report: Report,
+    service: &Service,
+    recorder: &mpsc::Sender<Report>,
+) -> Result<(), End> {
+    service.fleet.send(Event::Heard { worker, session }).await;
+    match report {
+        Report::Hello { .. } => Err(End::Told("a second hello in one session")),
+        Report::Heartbeat | Report::Accepted(_) => Ok(()),
+        Report::Progress(attempt, progress) => {
+            service.fleet.send(Event::Progressed { attempt, worker, progress }).await;
+            Ok(())
+        }
+        Report::ProversChanged(provers) => {
+            service.fleet.send(Event::ProversChanged { worker, provers }).await;
+            Ok(())
+        }
+        Report::Draining => {
+            service.fleet.send(Event::Draining { worker }).await;
+            Ok(())
+        }
+        Report::Executed(..) | Report::Proved { .. } | Report::Delivered(_) | Report::Failed(..) => {
+            recorder.send(report).await.map_err(|_| End::Told("the coordinator is stopping"))
+        }
+    }
+}
+
+/// Records what one session reports, in the order in which it came. Runs in a task of its own: the end of the session
+/// cuts nothing off.
+async fn record(worker: WorkerId, mut reports: mpsc::Receiver<Report>, service: Service) {
+    while let Some(report) = reports.recv().await {
+        service.record(worker, report).await;
+    }
+}
+
+async fn next_report(
+    frames: &mut (impl StreamExt<Item = Result<Message, axum::Error>> + Unpin + Send),
+) -> Result<Report, End> {
+    loop {
+        match frames.next().await {
+            None | Some(Ok(Message::Close(_))) => return Err(End::Closed),
+            Some(Err(error)) => return Err(End::Broken(error)),
+            Some(Ok(Message::Binary(frame))) => return Ok(Report::decode(&frame)?),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Text(_))) => return Err(End::NotBinary),
+        }
+    }
+}
+
+async fn send(sink: &mut Sink, instruction: Instruction) -> Result<(), End> {
+    match timeout(WRITE_TIMEOUT, sink.send(Message::Binary(instruction.encode().into()))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(End::Broken(error)),
+        Err(_) => Err(End::WriteTimeout),
+    }
+}
+
+async fn close(sink: &mut Sink, end: &End) {
+    // A close frame's reason holds at most 123 bytes.
+    let mut reason = end.to_string();
+    let mut length = reason.len().min(123);
+    while !reason.is_char_boundary(length) {
+        length -= 1;
+    }
+    reason.truncate(length);
+    let frame = CloseFrame { code: axum::extract::ws::close_code::NORMAL, reason: reason.into() };
+    let _ = timeout(WRITE_TIMEOUT, sink.send(Message::Close(Some(frame)))).await;
+}

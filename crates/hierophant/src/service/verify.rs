@@ -1,0 +1,116 @@
+//! Checking proofs: only a verified proof fulfils a request.
+
+use std::time::Duration;
+
+use hierophant_core::{Happening, Request, TransitionError};
+use network_lib::{AttemptId, Fault, RequestId, WorkerId, protocol::Instruction};
+use proving::{VerifyError, VerifyOrder};
+
+use super::{ChangeError, Service, report::proof_artifact};
+
+/// Longest pause between two tries to check a proof while the verifier is not available.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a check came to.
+enum Outcome {
+    Good { is_mock: bool },
+    Bad { reason: String },
+    Unknown { cause: String },
+}
+
+impl Service {
+    /// Checks the proof of an attempt in a task of its own, once at a time. A crash midway leaves the request in
+    /// `Verifying`, or its worker with the proof in hand: either way it is checked again.
+    pub(crate) fn check_proof(&self, id: RequestId, attempt: AttemptId, worker: WorkerId) {
+        if !self.verifying().insert(attempt) {
+            return;
+        }
+        let service = self.clone();
+        self.tasks.spawn(async move {
+            service.check_until_known(id, attempt, worker).await;
+            service.verifying().remove(&attempt);
+        });
+    }
+
+    fn verifying(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<AttemptId>> {
+        self.verifying.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Tries until the verifier has an answer, or the request's deadline has passed without one.
+    async fn check_until_known(&self, id: RequestId, attempt: AttemptId, worker: WorkerId) {
+        let mut pause = Duration::from_millis(500);
+        loop {
+            let Ok(Some(request)) = self.store.request(id).await else { return };
+            match self.ask_verifier(&request, attempt).await {
+                Outcome::Good { is_mock } => return self.accept(id, attempt, worker, is_mock).await,
+                Outcome::Bad { reason } => return self.reject(id, attempt, worker, reason).await,
+                Outcome::Unknown { cause } => {
+                    tracing::error!(request.id = %id, attempt.id = %attempt, cause, "a proof could not be checked");
+                    if self.clock.now().time > request.spec.deadline {
+                        let fault = Fault::lost(format!("the proof could not be checked before the deadline: {cause}"));
+                        return self.end_attempt(id, attempt, fault).await;
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn ask_verifier(&self, request: &Request, attempt: AttemptId) -> Outcome {
+        let spec = &request.spec;
+        let program = match self.store.program(spec.vk_hash).await {
+            Ok(Some(program)) => program,
+            Ok(None) => return Outcome::Bad { reason: format!("program {} is not registered any more", spec.vk_hash) },
+            Err(error) => return Outcome::Unknown { cause: error.to_string() },
+        };
+        let proof = match self.artifacts.local_file(proof_artifact(attempt)).await {
+            Ok(Some(path)) => path,
+            Ok(None) => return Outcome::Bad { reason: "the proof's bytes are gone".to_owned() },
+            Err(error) => return Outcome::Unknown { cause: error.to_string() },
+        };
+        let order = VerifyOrder {
+            verifying_key: program.verifying_key.clone(),
+            vk_hash: *spec.vk_hash.as_bytes(),
+            proof,
+            mode: spec.mode,
+            circuit_version: spec.circuit_version.clone(),
+            public_values_hash: spec.public_values_hash.map(|digest| *digest.as_bytes()),
+            accept_mock: self.settings.mock_mode,
+        };
+        match self.verifier.verify(order).await {
+            Ok(verified) => Outcome::Good { is_mock: verified.is_mock },
+            Err(VerifyError::Rejected { reason }) => Outcome::Bad { reason },
+            Err(VerifyError::Unavailable { cause }) => Outcome::Unknown { cause },
+        }
+    }
+
+    async fn accept(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, is_mock: bool) {
+        let stored = Instruction::Stored(attempt);
+        match self.change(id, |request, now| request.fulfil(attempt, worker, is_mock, now)).await {
+            Ok((_, change)) => {
+                tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, is_mock, "a request is fulfilled");
+                if let Happening::Fulfilled { superseded: Some(superseded), .. } = change.happening {
+                    self.fleet.release(id, Some(superseded), "another proof of this request was accepted first").await;
+                }
+                self.fleet.instruct(worker, stored).await;
+                self.fleet.send(hierophant_core::Event::Settled { request: id, attempt: Some(attempt) }).await;
+            }
+            Err(ChangeError::Impossible(TransitionError::Ended { state })) => {
+                tracing::info!(request.id = %id, attempt.id = %attempt, state, "a proof came too late to be needed");
+                self.fleet.instruct(worker, stored).await;
+                self.fleet.send(hierophant_core::Event::Settled { request: id, attempt: Some(attempt) }).await;
+            }
+            Err(error) => {
+                tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
+                    "a verified proof could not be recorded; it will be checked again");
+            }
+        }
+    }
+
+    async fn reject(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, reason: String) {
+        tracing::warn!(request.id = %id, attempt.id = %attempt, worker.id = %worker, reason, "a proof did not verify");
+        self.end_attempt(id, attempt, Fault::worker(format!("the proof did not verify: {reason}"))).await;
+        self.fleet.instruct(worker, Instruction::Rejected { attempt, reason }).await;
+    }
+}

@@ -1,0 +1,30 @@
+//! Durable facts: ports in domain types, implemented by [`sqlite`].
+//!
+//! Whatever a method has answered with `Ok` survives a crash from then on; whatever it has not, may or may not have
+//! happened, and asking again is safe. `contract` is the suite that every implementation must pass.
+
+mod error;
+mod programs;
+mod requests;
+pub mod sqlite;
+mod workers;
+
+#[cfg(test)]
+mod contract;
+
+use std::sync::Arc;
+
+pub use self::{
+    error::StorageError,
+    programs::{Artifact, Artifacts, Program, Programs},
+    requests::{AttemptRecord, HistoryRow, NewRequest, ProofRecord, RequestFilter, Requests, Submitted},
+    workers::{DepartedWorker, WorkerRecord, Workers},
+};
+
+/// Everything durable.
+pub trait Store: Requests + Programs + Artifacts + Workers + Send + Sync + 'static {}
+
+impl<T: Requests + Programs + Artifacts + Workers + Send + Sync + 'static> Store for T {}
+
+/// A store that several parts share.
+pub type SharedStore = Arc<dyn Store>;

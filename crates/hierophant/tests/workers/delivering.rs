@@ -1,0 +1,164 @@
+//! From assignment to proof, and the ways in which that fails.
+
+use hierophant_core::RequestState;
+use network_lib::{
+    AttemptId, Digest, Fault, ProofMode,
+    protocol::{Execution, InHand, Instruction, Report},
+};
+
+use crate::{
+    coordinator::Coordinator,
+    worker::{Worker, good_proof},
+};
+
+#[tokio::test]
+async fn a_request_is_assigned_proved_delivered_and_fulfilled_and_the_worker_may_delete() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut worker = Worker::join(&coordinator, 1).await;
+    let id = coordinator.submit().await;
+    let assignment = worker.assigned().await;
+    assert_eq!(assignment.request, id);
+    let attempt = assignment.attempt;
+    worker.say(Report::Accepted(attempt)).await;
+    let execution = Execution { cycles: 5113, gas: Some(9), public_values_hash: Digest::new([0; 32]) };
+    worker.say(Report::Executed(attempt, execution)).await;
+    let proof = good_proof(&assignment);
+    worker.deliver(&coordinator, attempt, proof.clone()).await;
+    assert_eq!(worker.hear().await, Instruction::Stored(attempt));
+
+    let state = coordinator.wait_fulfilled(id).await;
+    assert!(matches!(state, RequestState::Fulfilled { is_mock: true, .. }));
+    let url = format!("http://{}/artifacts/proof_{attempt}", coordinator.address);
+    assert_eq!(reqwest::get(url).await.unwrap().bytes().await.unwrap(), proof);
+    let page = coordinator.facts(&format!("/requests/{id}")).await;
+    let kinds: Vec<_> = page["history"].as_array().unwrap().iter().map(|row| row["kind"].clone()).collect();
+    assert_eq!(kinds, ["accepted", "leased", "executed", "proved", "delivered", "fulfilled"]);
+    assert_eq!(page["cycles"], 5113);
+    let history = coordinator.facts("/proof-history").await;
+    assert_eq!(history[0]["contemplant_name"], "worker 1");
+    assert_eq!(history[0]["mock"], true);
+}
+
+#[tokio::test]
+async fn requests_queued_for_one_worker_are_served_one_after_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(coordinator.submit().await);
+    }
+    let mut worker = Worker::join(&coordinator, 1).await;
+    let mut served = Vec::new();
+    for _ in 0..3 {
+        let assignment = worker.assigned().await;
+        served.push(assignment.request);
+        let proof = good_proof(&assignment);
+        // The prover is free as soon as the proof is made: the next assignment may come before `Stored`.
+        worker.say(Report::Failed(assignment.attempt, Fault::guest("no"))).await;
+        drop(proof);
+        coordinator.wait_for(assignment.request, RequestState::is_terminal).await;
+    }
+    served.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(served, ids);
+}
+
+#[tokio::test]
+async fn a_request_in_a_mode_that_nobody_proves_waits_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let _worker = Worker::join(&coordinator, 1).await;
+    let id = coordinator.submit_mode(ProofMode::Groth16).await;
+    let page = loop {
+        let page = coordinator.facts(&format!("/requests/{id}")).await;
+        if page["waiting"] != "no worker is connected" {
+            break page;
+        }
+    };
+    assert_eq!(page["waiting"], "no connected worker proves groth16 for sp1 circuit sp1-v6.1.0");
+    assert_eq!(page["state"], "queued");
+}
+
+#[tokio::test]
+async fn a_guests_panic_ends_the_request_with_its_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut worker = Worker::join(&coordinator, 1).await;
+    let id = coordinator.submit().await;
+    let attempt = worker.assigned().await.attempt;
+    worker.say(Report::Failed(attempt, Fault::guest("the guest panicked: n is too large"))).await;
+    let state = coordinator.wait_for(id, RequestState::is_terminal).await;
+    assert!(matches!(state, RequestState::Unexecutable { cause, .. } if cause.contains("n is too large")));
+}
+
+#[tokio::test]
+async fn a_proof_that_does_not_verify_is_rejected_and_another_worker_gets_the_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut first = Worker::join(&coordinator, 1).await;
+    let id = coordinator.submit().await;
+    let attempt = first.assigned().await.attempt;
+    let mut second = Worker::join(&coordinator, 2).await;
+    first.deliver(&coordinator, attempt, b"garbage".to_vec()).await;
+    let assignment = second.assigned().await;
+    assert_eq!(assignment.request, id);
+    let Instruction::Rejected { attempt: rejected, reason } = first.hear().await else { panic!("it is garbage") };
+    assert_eq!(rejected, attempt);
+    assert!(reason.contains("not a mock proof"), "{reason}");
+    second.deliver(&coordinator, assignment.attempt, good_proof(&assignment)).await;
+    coordinator.wait_fulfilled(id).await;
+}
+
+#[tokio::test]
+async fn a_worker_cannot_report_on_anothers_attempt() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut honest = Worker::join(&coordinator, 1).await;
+    let id = coordinator.submit().await;
+    let assignment = honest.assigned().await;
+    let mut other = Worker::join(&coordinator, 2).await;
+    other.say(Report::Failed(assignment.attempt, Fault::guest("sabotage"))).await;
+    // Answered in order: once this stranger's claim is answered, the sabotage was looked at too.
+    let unknown = AttemptId::new([9; 16]);
+    other.say(Report::Proved { attempt: unknown, digest: Digest::new([0; 32]), size: 1 }).await;
+    assert!(matches!(other.hear().await, Instruction::Cancel { attempt, .. } if attempt == unknown));
+    honest.deliver(&coordinator, assignment.attempt, good_proof(&assignment)).await;
+    coordinator.wait_fulfilled(id).await;
+}
+
+#[tokio::test]
+async fn delivering_twice_fulfils_once_and_is_answered_each_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut worker = Worker::join(&coordinator, 1).await;
+    let id = coordinator.submit().await;
+    let assignment = worker.assigned().await;
+    let attempt = assignment.attempt;
+    let proof = good_proof(&assignment);
+    worker.deliver(&coordinator, attempt, proof.clone()).await;
+    assert_eq!(worker.hear().await, Instruction::Stored(attempt));
+    worker.say(Report::Proved { attempt, digest: Digest::of(&proof), size: proof.len() as u64 }).await;
+    assert_eq!(worker.hear().await, Instruction::Stored(attempt));
+    let history = coordinator.store().history(id).await.unwrap();
+    assert_eq!(history.iter().filter(|row| row.happening.name() == "fulfilled").count(), 1);
+}
+
+#[tokio::test]
+async fn cancelling_stops_the_worker() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut worker = Worker::join(&coordinator, 1).await;
+    let id = coordinator.submit().await;
+    let attempt = worker.assigned().await.attempt;
+    let requester = coordinator.request(id).await.spec.requester;
+    coordinator.service.cancel(id, requester).await.unwrap();
+    let Instruction::Cancel { attempt: stopped, reason } = worker.hear().await else { panic!("it must stop") };
+    assert_eq!(stopped, attempt);
+    assert!(reason.contains("cancelled"), "{reason}");
+    // And its late proof is not wanted.
+    let in_hand = InHand { attempt, request: id, prover: 0, is_proved: true };
+    drop(worker);
+    let mut back = Worker::join_with(&coordinator, 1, vec![in_hand]).await;
+    assert!(matches!(back.hear().await, Instruction::Cancel { .. }));
+}

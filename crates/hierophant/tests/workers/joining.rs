@@ -1,0 +1,83 @@
+//! Who may join, and what becomes of those who may not.
+
+use hierophant_core::FleetSettings;
+use network_lib::protocol::{Instruction, Report};
+use tokio_tungstenite::tungstenite::{Message, http::StatusCode};
+
+use crate::{
+    coordinator::Coordinator,
+    worker::{Worker, profile, refused},
+};
+
+#[tokio::test]
+async fn a_worker_of_another_version_is_told_both_versions() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(directory.path()).await;
+    let mut worker = Worker::dial(&coordinator, 1).await;
+    worker.say(Report::Hello { version: "9.9.9".to_owned(), profile: profile(1), in_hand: Vec::new() }).await;
+    let Instruction::Evicted { reason } = worker.hear().await else { panic!("it must be refused") };
+    assert!(reason.contains("9.9.9") && reason.contains(env!("CARGO_PKG_VERSION")), "{reason}");
+}
+
+#[tokio::test]
+async fn with_a_token_a_worker_must_present_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = Some("correct horse battery");
+    let coordinator = Coordinator::start_with(directory.path(), FleetSettings::default(), token).await;
+    let (status, words) = refused(&coordinator, &[]).await.unwrap();
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(words.contains("set worker_token at the contemplant"), "{words}");
+    let wrong = refused(&coordinator, &[("authorization", "Bearer wrong")]).await.unwrap();
+    assert_eq!(wrong.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(refused(&coordinator, &[("authorization", "Bearer correct horse battery")]).await, None);
+}
+
+#[tokio::test]
+async fn a_page_in_a_browser_cannot_join() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(directory.path()).await;
+    let (status, _) = refused(&coordinator, &[("origin", "http://evil.example")]).await.unwrap();
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn garbage_ends_the_session_with_a_reason_and_disturbs_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut good = Worker::join(&coordinator, 1).await;
+    let mut bad = Worker::join(&coordinator, 2).await;
+    bad.say_raw(Message::binary(vec![0xff; 40])).await;
+    let reason = bad.hear_the_end().await;
+    assert!(reason.contains("not the protocol"), "{reason}");
+    let mut chatty = Worker::join(&coordinator, 3).await;
+    chatty.say_raw(Message::text("hello")).await;
+    assert!(chatty.hear_the_end().await.contains("binary frames"));
+    coordinator.submit().await;
+    good.assigned().await;
+}
+
+#[tokio::test]
+async fn the_pages_of_facts_tell_who_is_here_and_who_left_and_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let id = coordinator.submit().await;
+    let mut worker = Worker::join(&coordinator, 1).await;
+    worker.assigned().await;
+
+    let here = coordinator.facts("/contemplants").await;
+    assert_eq!(here[0]["name"], "worker 1");
+    assert_eq!(here[0]["ip"].as_str().unwrap().split(':').next(), Some("127.0.0.1"));
+    assert_eq!(here[0]["current_proofs"][0]["request"], id.to_string());
+    assert_eq!(coordinator.facts("/health").await["contemplants"], 1);
+    assert_eq!(coordinator.facts("/dead-contemplants").await.as_array().unwrap().len(), 0);
+
+    drop(worker);
+    let gone = loop {
+        let gone = coordinator.facts("/dead-contemplants").await;
+        if !gone.as_array().unwrap().is_empty() {
+            break gone;
+        }
+    };
+    assert_eq!(gone[0]["name"], "worker 1");
+    assert!(!gone[0]["reason"].as_str().unwrap().is_empty());
+}
