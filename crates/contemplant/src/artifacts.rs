@@ -8,10 +8,9 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::StreamExt as _;
-use network_lib::{AttemptId, Digest, protocol::Source};
+use network_lib::{AttemptId, Digest, Hasher, protocol::Source};
 use reqwest::{StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
-use sha2::Digest as _;
 use tokio::{
     fs::{self, File},
     io::AsyncWriteExt as _,
@@ -325,14 +324,14 @@ struct Part {
     path: PathBuf,
     file: File,
     size: u64,
-    hasher: sha2::Sha256,
+    hasher: Hasher,
 }
 
 impl Part {
     async fn open(path: PathBuf) -> Result<Self, TransferError> {
         let read = path.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let mut hasher = sha2::Sha256::new();
+            let mut hasher = Hasher::default();
             match std::fs::File::open(read) {
                 Ok(mut file) => io::copy(&mut file, &mut hasher).map(|size| (size, hasher)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((0, hasher)),
@@ -349,7 +348,7 @@ impl Part {
         self.file.flush().await.map_err(TransferError::Disk)?;
         self.file.set_len(0).await.map_err(TransferError::Disk)?;
         self.size = 0;
-        self.hasher = sha2::Sha256::new();
+        self.hasher = Hasher::default();
         Ok(())
     }
 
@@ -363,7 +362,7 @@ impl Part {
     /// Gives the file its name if the bytes are right; otherwise begins anew.
     async fn finish(&mut self, source: &Source, target: &Path) -> Result<(), TransferError> {
         self.file.flush().await.map_err(TransferError::Disk)?;
-        let actual = Digest::new(self.hasher.clone().finalize().into());
+        let actual = self.hasher.digest();
         if actual != source.digest {
             self.restart().await?;
             return Err(TransferError::Digest { expected: source.digest, actual });

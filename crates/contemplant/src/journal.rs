@@ -19,7 +19,7 @@ use std::{
 };
 
 use network_lib::{
-    AttemptId, Digest, Fault,
+    AttemptId, Digest, Fault, Hasher,
     protocol::{Assignment, Execution},
 };
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub enum Stage {
     Proving,
     /// Its proof is on disk.
     Proved {
-        /// SHA-256 of the proof's bytes.
+        /// Digest of the proof's bytes.
         digest: Digest,
         /// Size of the proof in bytes.
         size: u64,
@@ -237,7 +237,6 @@ fn remove_unfinished(directory: &Path) -> io::Result<()> {
 
 /// Whether the file at `path` has this size and digest. A missing file has not.
 pub(crate) fn holds(path: &Path, digest: Digest, size: u64) -> io::Result<bool> {
-    use sha2::Digest as _;
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -246,9 +245,9 @@ pub(crate) fn holds(path: &Path, digest: Digest, size: u64) -> io::Result<bool> 
     if file.metadata()?.len() != size {
         return Ok(false);
     }
-    let mut hasher = sha2::Sha256::new();
+    let mut hasher = Hasher::default();
     io::copy(&mut file, &mut hasher)?;
-    Ok(Digest::new(hasher.finalize().into()) == digest)
+    Ok(hasher.digest() == digest)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Artifacts: the bulk bytes of the network (programs, inputs, proofs), named by unguessable ids.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, io, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -112,7 +112,11 @@ impl<'de> Deserialize<'de> for ArtifactId {
     }
 }
 
-/// The SHA-256 of some bytes, written in lower-case hex.
+/// 32 bytes that stand for some content, written in lower-case hex.
+///
+/// Of an artifact it is the BLAKE3 ([`Digest::of`]): several times as fast as SHA-256 where the processor has no
+/// instructions for that, and every byte that passes through is hashed. What the SP1 network calls a hash is SHA-256
+/// ([`Digest::sha256`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -122,8 +126,13 @@ impl Digest {
         Self(bytes)
     }
 
-    /// The digest of `bytes`.
+    /// The BLAKE3 of `bytes`: how artifacts are told apart.
     pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The SHA-256 of `bytes`: how the SP1 network tells public values and requests apart.
+    pub fn sha256(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
     }
@@ -131,6 +140,33 @@ impl Digest {
     /// The bytes of this digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+/// Works out [`Digest::of`] piece by piece.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes so far.
+    pub fn digest(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
+impl io::Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -194,6 +230,15 @@ mod tests {
             let id = ArtifactId::new(kind, [0x5e; 16]);
             assert_eq!(id.to_string().parse(), Ok(id));
         }
+    }
+
+    #[test]
+    fn a_digest_in_pieces_is_the_digest_of_the_whole() {
+        let mut hasher = Hasher::default();
+        hasher.update(b"hiero");
+        hasher.update(b"phant");
+        assert_eq!(hasher.digest(), Digest::of(b"hierophant"));
+        assert_ne!(hasher.digest(), Digest::sha256(b"hierophant"));
     }
 
     proptest! {

@@ -10,7 +10,7 @@ pub mod proof;
 pub mod protocol;
 pub mod worker;
 
-pub use artifact::{ArtifactId, ArtifactKind, Digest};
+pub use artifact::{ArtifactId, ArtifactKind, Digest, Hasher};
 pub use fault::{Fault, FaultClass};
 pub use id::{AttemptId, ParseIdError, RequestId, WorkerId};
 pub use proof::{CircuitVersion, ProofMode, Vm};

@@ -13,13 +13,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use network_lib::{AttemptId, Digest, Fault, ProverProfile};
+use network_lib::{AttemptId, Digest, Fault, Hasher, ProverProfile};
 use rustix::{
     io::fcntl_dupfd_cloexec,
     process::{Signal, getpgrp, getpid, kill_current_process_group},
 };
 use serde::Serialize;
-use sha2::Digest as _;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
@@ -304,9 +303,9 @@ fn seal(path: &Path) -> io::Result<(Digest, u64)> {
     if let Some(directory) = path.parent() {
         File::open(directory)?.sync_all()?;
     }
-    let mut hasher = sha2::Sha256::new();
+    let mut hasher = Hasher::default();
     let size = io::copy(&mut file, &mut hasher)?;
-    Ok((Digest::new(hasher.finalize().into()), size))
+    Ok((hasher.digest(), size))
 }
 
 /// Serves `verifier` until the parent goes, which ends the process. Blocks; returns only when it cannot go on.

@@ -16,7 +16,7 @@ pub struct ProveOrder {
     /// The program as the client uploaded it: bincode of the ELF's bytes, compressed with zstd or not
     /// (the first four bytes tell).
     pub program: PathBuf,
-    /// SHA-256 of the program file: the key under which a child may keep what it derived from it.
+    /// Digest of the program file: the key under which a child may keep what it derived from it.
     pub program_digest: Digest,
     /// The input as the client uploaded it: bincode of the virtual machine's input, compressed with zstd or not.
     pub stdin: PathBuf,

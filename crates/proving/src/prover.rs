@@ -50,7 +50,7 @@ pub enum ProverReport {
     Proved {
         /// The attempt.
         attempt: AttemptId,
-        /// SHA-256 of the proof's bytes.
+        /// Digest of the proof's bytes.
         digest: Digest,
         /// Size of the proof in bytes.
         size: u64,

@@ -16,8 +16,8 @@ pub const CIRCUIT_VERSION: &str = "sp1-v6.1.0";
 
 /// The hashes that [`TestVerifier`] gives a key: SHA-256 as the field form, SHA-256 of that as the other.
 pub fn key_hashes(verifying_key: &[u8]) -> KeyHashes {
-    let field = *Digest::of(verifying_key).as_bytes();
-    KeyHashes { bn254: *Digest::of(&field).as_bytes(), field }
+    let field = *Digest::sha256(verifying_key).as_bytes();
+    KeyHashes { bn254: *Digest::sha256(&field).as_bytes(), field }
 }
 
 /// Accepts only sealed mock proofs that claim what is asked for. In this process, or served as a child.
@@ -94,7 +94,7 @@ impl ScriptedProver {
 
     /// The SHA-256 of no bytes: what every program's public values have here.
     pub fn public_values_hash() -> [u8; 32] {
-        *Digest::of(&[]).as_bytes()
+        *Digest::sha256(&[]).as_bytes()
     }
 
     fn write_proof(order: &ProveOrder, size: usize) -> Result<(), Fault> {

@@ -68,7 +68,7 @@ pub trait Upload: Send {
 /// What was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
-    /// SHA-256 of the bytes.
+    /// Digest of the bytes.
     pub digest: Digest,
     /// How many bytes.
     pub size: u64,

@@ -40,7 +40,7 @@ pub struct Artifact {
     pub id: ArtifactId,
     /// Who uploaded it; `None` for proofs, which workers upload.
     pub owner: Option<Requester>,
-    /// SHA-256 of the bytes.
+    /// Digest of the bytes.
     pub digest: Digest,
     /// How many bytes.
     pub size: u64,

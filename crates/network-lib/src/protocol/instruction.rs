@@ -29,7 +29,7 @@ pub struct Settings {
 pub struct Source {
     /// Relative to the coordinator's address unless absolute. Holds a capability: not for logs.
     pub url: String,
-    /// SHA-256 of the bytes.
+    /// BLAKE3 of the bytes.
     pub digest: Digest,
     /// Size in bytes.
     pub size: u64,

@@ -68,7 +68,7 @@ pub enum Report {
     Proved {
         /// The attempt.
         attempt: AttemptId,
-        /// SHA-256 of the proof's bytes.
+        /// BLAKE3 of the proof's bytes.
         digest: Digest,
         /// Size of the proof in bytes.
         size: u64,

@@ -4,7 +4,11 @@ use super::ProtocolError;
 use crate::{ProofMode, ProverProfile};
 
 mod generated {
-    #![expect(unreachable_pub, clippy::pedantic, reason = "generated code; proto/worker.proto documents each message")]
+    #![expect(
+        unreachable_pub,
+        clippy::allow_attributes,
+        reason = "generated code; proto/worker.proto documents each message"
+    )]
 
     include!(concat!(env!("OUT_DIR"), "/hierophant.worker.v1.rs"));
 }

@@ -1,0 +1,126 @@
+//! The figures, one per file, and what they share.
+
+mod assign;
+mod bulk;
+mod fulfil;
+mod idle;
+mod poll;
+mod submit;
+mod upload;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Command, Subcommand};
+use sp1_network_api::artifact::ArtifactType;
+use tokio::time::timeout;
+
+use crate::{
+    client::{Client, Wanted},
+    key::Key,
+    load::Bounds,
+    report::{Figure, progress},
+    server::{Bench, Server},
+};
+
+/// What no figure may exceed.
+const LONGEST: Duration = Duration::from_mins(10);
+
+/// The figures.
+#[derive(Debug, Subcommand)]
+#[expect(clippy::doc_markdown, reason = "help texts, which show backticks as they are")]
+pub(crate) enum Figures {
+    /// RequestProof sent until an idle worker has the assignment.
+    Assign(assign::Options),
+    /// A worker says that it has a proof until the status says fulfilled.
+    Fulfil(fulfil::Options),
+    /// RequestProof, durable and checked, from many clients at once.
+    Submit(submit::Options),
+    /// Status polls over many open requests.
+    Poll(poll::Options),
+    /// CreateArtifact, upload and RequestProof, from many clients at once.
+    Upload(upload::Options),
+    /// One very large artifact, up and down.
+    Bulk(bulk::Options),
+    /// What it costs when nothing happens, and how soon it serves.
+    Idle(idle::Options),
+    /// All of them, with their defaults.
+    All,
+}
+
+impl Figures {
+    /// The figures that are meant, one by one.
+    pub(crate) fn into_each(self) -> Vec<Self> {
+        match self {
+            Self::All => vec![
+                Self::Assign(defaults()),
+                Self::Fulfil(defaults()),
+                Self::Submit(defaults()),
+                Self::Poll(defaults()),
+                Self::Poll(defaults::<poll::Options>().with_new_connections()),
+                Self::Upload(defaults()),
+                Self::Bulk(defaults()),
+                Self::Idle(defaults()),
+            ],
+            one => vec![one],
+        }
+    }
+
+    /// Measures one figure.
+    pub(crate) async fn measure(&self, bench: &Bench) -> anyhow::Result<Figure> {
+        let figure = async {
+            match self {
+                Self::Assign(options) => assign::measure(bench, options).await,
+                Self::Fulfil(options) => fulfil::measure(bench, options).await,
+                Self::Submit(options) => submit::measure(bench, options).await,
+                Self::Poll(options) => poll::measure(bench, options).await,
+                Self::Upload(options) => upload::measure(bench, options).await,
+                Self::Bulk(options) => bulk::measure(bench, options).await,
+                Self::Idle(options) => idle::measure(bench, options).await,
+                Self::All => anyhow::bail!("all of them are not one"),
+            }
+        };
+        progress(&format!("measuring {} …", self.name()));
+        timeout(LONGEST, figure).await.context("the figure took too long").flatten().context(self.name())
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Assign(_) => "assign",
+            Self::Fulfil(_) => "fulfil",
+            Self::Submit(_) => "submit",
+            Self::Poll(_) => "poll",
+            Self::Upload(_) => "upload",
+            Self::Bulk(_) => "bulk",
+            Self::Idle(_) => "idle",
+            Self::All => "all",
+        }
+    }
+}
+
+/// What the command line gives when it says nothing.
+fn defaults<A: Args>() -> A {
+    let matches = A::augment_args(Command::new("defaults")).get_matches_from(["defaults"]);
+    A::from_arg_matches(&matches).expect("every option has a default")
+}
+
+fn bounds(count: usize, seconds: u64) -> Bounds {
+    Bounds { count, time: Duration::from_secs(seconds) }
+}
+
+/// A client, a program that it registered and an input that it uploaded.
+async fn prepare(server: &Server) -> anyhow::Result<(Client, Wanted)> {
+    let mut client = Client::connect(server.endpoints(), Key::random()).await?;
+    let vk_hash = client.register_program().await.context("the program could not be registered")?;
+    let stdin_uri = client.upload(ArtifactType::Stdin, &[0x5a; 100], 1).await?;
+    Ok((client, Wanted { vk_hash, stdin_uri }))
+}
+
+/// So many more clients with the same key.
+async fn more_clients(server: &Server, key: Key, count: usize) -> anyhow::Result<Vec<Client>> {
+    let mut clients = Vec::with_capacity(count);
+    for _ in 0..count {
+        clients.push(Client::connect(server.endpoints(), key).await?);
+    }
+    Ok(clients)
+}

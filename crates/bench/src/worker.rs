@@ -1,0 +1,118 @@
+//! A simulated worker: it speaks the worker protocol, and proves nothing.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use futures_util::{SinkExt as _, StreamExt as _};
+use network_lib::{
+    Backend, CONTEMPLANT_VERSION, CircuitVersion, ProofMode, ProverProfile, Vm, WorkerId, WorkerProfile,
+    protocol::{Instruction, Report, WORKER_PATH},
+};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    task::JoinSet,
+    time::{interval, timeout},
+};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config, tungstenite::Message};
+
+use crate::{client::CIRCUIT_VERSION, clock};
+
+/// How long the coordinator may take to say something that is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Messages between the session and its figure, which handles one attempt at a time.
+const QUEUE: usize = 64;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A connected worker with one prover.
+pub(crate) struct Worker {
+    reports: mpsc::Sender<Report>,
+    instructions: mpsc::Receiver<(Instant, Instruction)>,
+    /// Ends with the worker.
+    _session: JoinSet<()>,
+}
+
+impl Worker {
+    /// Joins the network of the coordinator at this address.
+    pub(crate) async fn join(address: SocketAddr) -> anyhow::Result<Self> {
+        let url = format!("ws://{address}{WORKER_PATH}");
+        let (mut socket, _) =
+            connect_async_with_config(url, None, true).await.context("the worker could not connect")?;
+        let hello = Report::Hello { version: CONTEMPLANT_VERSION.to_owned(), profile: profile(), in_hand: Vec::new() };
+        socket.send(Message::Binary(hello.encode().into())).await?;
+        let (reports, to_send) = mpsc::channel(QUEUE);
+        let (received, instructions) = mpsc::channel(QUEUE);
+        let mut session = JoinSet::new();
+        session.spawn(serve(socket, to_send, received));
+        let mut worker = Self { reports, instructions, _session: session };
+        match worker.next().await? {
+            (_, Instruction::Welcome(_)) => Ok(worker),
+            (_, other) => bail!("the coordinator answered Hello with {other:?}"),
+        }
+    }
+
+    /// What the coordinator says next, heartbeats apart, and when that was read off the socket.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<(Instant, Instruction)> {
+        let next = timeout(PATIENCE, self.instructions.recv()).await.context("the coordinator did not say a word")?;
+        next.context("the coordinator closed the worker's session")
+    }
+
+    pub(crate) async fn report(&self, report: Report) -> anyhow::Result<()> {
+        self.reports.send(report).await.context("the worker's session is over")
+    }
+}
+
+async fn serve(
+    mut socket: Socket,
+    mut to_send: mpsc::Receiver<Report>,
+    received: mpsc::Sender<(Instant, Instruction)>,
+) {
+    let mut heartbeat = interval(Duration::from_secs(5));
+    loop {
+        let sent = tokio::select! {
+            frame = socket.next() => {
+                let at = clock::now();
+                let Some(Ok(frame)) = frame else { return };
+                match frame {
+                    Message::Binary(frame) => match Instruction::decode(&frame) {
+                        Ok(Instruction::Heartbeat) => {}
+                        Ok(instruction) => if received.send((at, instruction)).await.is_err() { return },
+                        Err(_) => return,
+                    },
+                    Message::Close(_) => return,
+                    _ => {}
+                }
+                continue;
+            }
+            report = to_send.recv() => match report {
+                Some(report) => socket.send(Message::Binary(report.encode().into())).await,
+                None => return,
+            },
+            _ = heartbeat.tick() => socket.send(Message::Binary(Report::Heartbeat.encode().into())).await,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+fn profile() -> WorkerProfile {
+    WorkerProfile {
+        id: WorkerId::new(rand::random()),
+        name: "bench".to_owned(),
+        provers: vec![ProverProfile {
+            vm: Vm::Sp1,
+            backend: Backend::Mock,
+            device: "none".to_owned(),
+            circuit_version: CircuitVersion::new(CIRCUIT_VERSION),
+            modes: ProofMode::ALL.to_vec(),
+            memory_bytes: 1 << 30,
+        }],
+        magister_drop_endpoint: None,
+    }
+}

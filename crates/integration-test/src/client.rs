@@ -1,0 +1,112 @@
+//! The client: nothing here but the published `sp1-sdk`, used as its documentation says.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use sp1_sdk::{
+    Elf, NetworkProver, ProveRequest as _, Prover as _, ProverClient, ProvingKey as _, SP1ProofMode, SP1ProvingKey,
+    SP1Stdin,
+    network::{B256, NetworkMode},
+};
+
+use crate::{
+    config::{Config, Mode, SdkMode},
+    say,
+};
+
+/// The guest's ELF, as it stands in the repository.
+const FIBONACCI: &[u8] = include_bytes!("../../../programs/fibonacci/elf/fibonacci");
+
+/// A key of nobody, for signing requests on loopback.
+const PRIVATE_KEY: &str = "0x4646464646464646464646464646464646464646464646464646464646464646";
+
+/// How long one proof may take: a compressed one takes minutes on two cores.
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A client of the network.
+pub(crate) struct Client {
+    prover: NetworkProver,
+    key: SP1ProvingKey,
+    config: Config,
+}
+
+/// A request that was accepted.
+pub(crate) struct Requested {
+    id: B256,
+    since: Instant,
+    accepted_after: Duration,
+}
+
+/// What the client saw of a request.
+pub(crate) struct Seen {
+    /// In hexadecimal, without prefix.
+    pub(crate) request_id: String,
+    /// From the call to the SDK until the id came back, uploads included.
+    pub(crate) accepted_after: Duration,
+    /// From the call to the SDK until the proof was in hand, its polls every two seconds included.
+    pub(crate) proof_after: Duration,
+    /// The SDK's own verification; `None` for a mock proof, which has nothing to verify.
+    pub(crate) verified_in: Option<Duration>,
+    /// What the program said: n, and the two numbers from there.
+    pub(crate) result: [u32; 3],
+}
+
+impl Client {
+    /// A client of the network at `rpc_url`. Derives the program's keys, which takes a while.
+    pub(crate) async fn new(config: &Config, rpc_url: &str) -> anyhow::Result<Self> {
+        let mode = match config.network_mode {
+            SdkMode::Reserved => NetworkMode::Reserved,
+            SdkMode::Mainnet => NetworkMode::Mainnet,
+        };
+        let prover = ProverClient::builder().network_for(mode).rpc_url(rpc_url).private_key(PRIVATE_KEY).build().await;
+        say("the client derives the program's keys");
+        let key = prover.setup(Elf::Static(FIBONACCI)).await.context("the SDK could not set the program up")?;
+        Ok(Self { prover, key, config: config.clone() })
+    }
+
+    /// Asks for a proof.
+    #[expect(clippy::disallowed_methods, reason = "a stopwatch")]
+    pub(crate) async fn request(&self) -> anyhow::Result<Requested> {
+        let since = Instant::now();
+        let mut stdin = SP1Stdin::new();
+        stdin.write(&self.config.n);
+        let request = self.prover.prove(&self.key, stdin).mode(proof_mode(self.config.mode)).skip_simulation(true);
+        let id = request.request().await.context("the request was not accepted")?;
+        say(&format!("requested {id}"));
+        Ok(Requested { id, since, accepted_after: since.elapsed() })
+    }
+
+    /// Waits for the proof, and verifies it.
+    #[expect(clippy::disallowed_methods, reason = "a stopwatch")]
+    pub(crate) async fn wait(&self, request: Requested) -> anyhow::Result<Seen> {
+        let Requested { id, since, accepted_after } = request;
+        let proof = self.prover.wait_proof(id, Some(TIMEOUT), None).await.context("the proof did not come")?;
+        let proof_after = since.elapsed();
+        let verified_in = if self.config.mock {
+            None
+        } else {
+            let start = Instant::now();
+            self.prover.verify(&proof, self.key.verifying_key(), None).context("the proof does not verify")?;
+            Some(start.elapsed())
+        };
+        let mut values = proof.public_values.clone();
+        let result = [values.read(), values.read(), values.read()];
+        ensure!(result == expected(self.config.n), "the program said {result:?}, not {:?}", expected(self.config.n));
+        Ok(Seen { request_id: hex::encode(id), accepted_after, proof_after, verified_in, result })
+    }
+}
+
+fn proof_mode(mode: Mode) -> SP1ProofMode {
+    match mode {
+        Mode::Core => SP1ProofMode::Core,
+        Mode::Compressed => SP1ProofMode::Compressed,
+        Mode::Plonk => SP1ProofMode::Plonk,
+        Mode::Groth16 => SP1ProofMode::Groth16,
+    }
+}
+
+/// What the program must say: the guest's own rule, worked out here.
+fn expected(n: u32) -> [u32; 3] {
+    let (a, b) = (0..n).fold((0, 1), |(a, b), _| (b, (a + b) % 7919));
+    [n, a, b]
+}

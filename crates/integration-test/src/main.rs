@@ -1,0 +1,74 @@
+//! The main promise end to end: a real coordinator, a real worker, and a client that is nothing but `sp1-sdk`.
+//!
+//! Starts both programs in a temporary directory, asks for proofs of `programs/fibonacci`, verifies them with the SDK,
+//! prints where the time went, and leaves nothing running.
+
+mod client;
+mod config;
+mod network;
+mod timeline;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{
+    client::Client,
+    config::{Args, Config},
+    network::Network,
+};
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("warn").init();
+    let outcome = Args::parse().load().and_then(|config| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(run(config))
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("integration-test failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let network = interruptible(Network::start(&config)).await?;
+    let outcome = interruptible(prove(&config, &network)).await;
+    if let Err(error) = &outcome {
+        say(&format!("{error:#}\n{}", network.last_words()));
+    } else if config.keep {
+        say(&network.invitation(&config));
+        tokio::signal::ctrl_c().await?;
+    }
+    network.stop().await?;
+    outcome
+}
+
+/// The outcome of `work`, unless the person at the terminal interrupts it.
+async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+    }
+}
+
+async fn prove(config: &Config, network: &Network) -> anyhow::Result<()> {
+    let client = Client::new(config, &network.rpc_url()).await?;
+    let mut requests = Vec::new();
+    for _ in 0..config.requests {
+        requests.push(client.request().await?);
+    }
+    for request in requests {
+        let seen = client.wait(request).await?;
+        say(&network.timeline(&seen.request_id).await?.report(&seen));
+    }
+    Ok(())
+}
+
+/// Tells the person at the terminal.
+#[expect(clippy::print_stdout, reason = "this program's output is for people")]
+fn say(text: &str) {
+    println!("{text}");
+}

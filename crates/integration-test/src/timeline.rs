@@ -1,0 +1,70 @@
+//! Where the time of a request went.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::client::Seen;
+
+/// A request's history, as `GET /requests/{id}` tells it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Timeline {
+    cycles: Option<u64>,
+    history: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entry {
+    at_millis: u64,
+    kind: String,
+    worker: Option<String>,
+}
+
+impl Timeline {
+    /// A few lines for people.
+    pub(crate) fn report(&self, seen: &Seen) -> String {
+        let [n, a, b] = seen.result;
+        let waiting = self.between("accepted", "leased");
+        let execution = self.between("leased", "executed");
+        let proving = self.between("executed", "proved");
+        let delivery = self.between("proved", "delivered");
+        let verification = self.between("delivered", "fulfilled");
+        let whole = self.between("accepted", "fulfilled");
+        let worker = self.history.iter().find_map(|entry| entry.worker.as_deref()).unwrap_or("?");
+        let verified = seen.verified_in.map_or("not verified: a mock proof proves nothing".to_owned(), |time| {
+            format!("verified by the SDK in {}", millis(Some(time)))
+        });
+        let cycles = self.cycles.map_or("?".to_owned(), |cycles| cycles.to_string());
+        let overhead = waiting.zip(delivery).map(|(waiting, delivery)| waiting + delivery);
+        [
+            format!("request        {}", seen.request_id),
+            format!("result         fibonacci {n}: {a}, then {b}; {verified}"),
+            format!("worker         {worker}"),
+            format!("cycles         {cycles}"),
+            format!("waiting        {}", millis(waiting)),
+            format!("execution      {} (fetching program and input included)", millis(execution)),
+            format!("proving        {}", millis(proving)),
+            format!("delivery       {}", millis(delivery)),
+            format!("verification   {} (by the coordinator)", millis(verification)),
+            format!("in all         {}", millis(whole)),
+            format!("overhead       {} of it the network's own: waiting and delivery", millis(overhead)),
+            format!(
+                "client         accepted after {}, proof in hand after {} (the SDK polls every 2 s)",
+                millis(Some(seen.accepted_after)),
+                millis(Some(seen.proof_after))
+            ),
+        ]
+        .join("\n")
+    }
+
+    /// Time from the first event of one kind to the last of another.
+    fn between(&self, from: &str, to: &str) -> Option<Duration> {
+        let from = self.history.iter().find(|entry| entry.kind == from)?;
+        let to = self.history.iter().rfind(|entry| entry.kind == to)?;
+        Some(Duration::from_millis(to.at_millis.saturating_sub(from.at_millis)))
+    }
+}
+
+fn millis(time: Option<Duration>) -> String {
+    time.map_or("?".to_owned(), |time| format!("{:>8} ms", time.as_millis()))
+}
