@@ -34,6 +34,7 @@ impl Timestamp {
     }
 
     /// This time and `duration` more.
+    #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
@@ -61,6 +62,7 @@ impl Moment {
     }
 
     /// This moment and `duration` more.
+    #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }

@@ -9,7 +9,7 @@ use hierophant::{
     shutdown, telemetry,
 };
 
-/// Exit code for a configuration that cannot be used (sysexits.h: EX_CONFIG).
+/// Exit code for a configuration that cannot be used (sysexits.h: `EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 
 /// The coordinator of a self-hosted prover network for the SP1 SDK.

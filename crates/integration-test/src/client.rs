@@ -21,7 +21,7 @@ const FIBONACCI: &[u8] = include_bytes!("../../../programs/fibonacci/elf/fibonac
 const PRIVATE_KEY: &str = "0x4646464646464646464646464646464646464646464646464646464646464646";
 
 /// How long one proof may take: a compressed one takes minutes on two cores.
-const TIMEOUT: Duration = Duration::from_secs(3600);
+const TIMEOUT: Duration = Duration::from_hours(1);
 
 /// A client of the network.
 pub(crate) struct Client {

@@ -46,17 +46,16 @@ impl KeyRing {
         set_up: impl Future<Output = Result<SP1VerifyingKey, Fault>>,
     ) -> Result<SP1VerifyingKey, Fault> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&order.program_digest).cloned();
-        let key = match known {
-            Some(key) => key,
-            None => {
-                let key = set_up.await?;
-                let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if ring.len() >= MAX_REMEMBERED {
-                    ring.clear();
-                }
-                ring.insert(order.program_digest, key.clone());
-                key
+        let key = if let Some(key) = known {
+            key
+        } else {
+            let key = set_up.await?;
+            let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if ring.len() >= MAX_REMEMBERED {
+                ring.clear();
             }
+            ring.insert(order.program_digest, key.clone());
+            key
         };
         let hashes = hashes(&key);
         if hashes.contains(&order.vk_hash) {

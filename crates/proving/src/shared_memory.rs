@@ -56,7 +56,7 @@ pub(crate) fn unlink(paths: &BTreeSet<PathBuf>) {
             Ok(()) => tracing::debug!(path = %path.display(), "unlinked the shared memory of an ended prover"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot unlink the shared memory of an ended prover")
+                tracing::warn!(path = %path.display(), %error, "cannot unlink the shared memory of an ended prover");
             }
         }
     }

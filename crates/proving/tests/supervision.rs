@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     for (name, test) in chosen {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, test()).await.unwrap_or_else(|_| panic!("{name} hangs"))
+            tokio::time::timeout(PATIENCE, test()).await.unwrap_or_else(|_| panic!("{name} hangs"));
         });
         print(&format!("test {name} ... ok\n"));
     }

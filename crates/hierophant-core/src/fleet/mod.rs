@@ -44,8 +44,8 @@ impl Default for FleetSettings {
     fn default() -> Self {
         Self {
             silence_limit: Duration::from_secs(30),
-            grace: Duration::from_secs(120),
-            forget_after: Duration::from_secs(3600),
+            grace: Duration::from_mins(2),
+            forget_after: Duration::from_hours(1),
             stall: Duration::from_secs(5),
         }
     }

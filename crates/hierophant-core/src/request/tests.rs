@@ -151,7 +151,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn apply(request: &Request, step: &Step, policy: &RetryPolicy) -> Result<Change, TransitionError> {
+fn apply(request: &Request, step: &Step, policy: RetryPolicy) -> Result<Change, TransitionError> {
     let now = at(10);
     match *step {
         Step::Lease(n) => request.lease(attempt(n), worker(n), now),
@@ -168,7 +168,7 @@ fn apply(request: &Request, step: &Step, policy: &RetryPolicy) -> Result<Change,
                 FaultKind::Worker => Fault::worker("crashed"),
                 FaultKind::Lost => Fault::lost("silent"),
             };
-            request.fail(attempt(n), fault, policy, now)
+            request.fail(attempt(n), fault, &policy, now)
         }
         Step::Fulfil(n) => request.fulfil(attempt(n), worker(n), false, now),
         Step::Expire(secs) => request.expire(at(secs)),
@@ -185,7 +185,7 @@ proptest! {
         let mut request = queued();
         for step in steps {
             let before = request.clone();
-            let Ok(change) = apply(&before, &step, &policy) else { continue };
+            let Ok(change) = apply(&before, &step, policy) else { continue };
             request = change.request;
             prop_assert_eq!(request.version, before.version + 1);
             prop_assert_eq!(&request.spec, &before.spec);
@@ -214,7 +214,7 @@ proptest! {
         let policy = RetryPolicy { max_failed_attempts: 100, max_lost_attempts: 100 };
         let mut request = queued();
         for step in steps {
-            if let Ok(change) = apply(&request, &step, &policy) {
+            if let Ok(change) = apply(&request, &step, policy) {
                 request = change.request;
             }
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status::http_status;
 use crate::{
-    fleet::WorkerView,
+    fleet::{FleetView, WorkerView},
     service::Service,
     store::{DepartedWorker, HistoryRow, ProofRecord, RequestFilter, StorageError},
 };
@@ -60,6 +60,7 @@ struct CurrentProof {
     progress: Option<Progress>,
 }
 
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the path is not general enough over lifetimes")]
 async fn contemplants(State(service): State<Service>) -> Result<Json<Vec<Contemplant>>, Failure> {
     let now = service.clock.now().moment;
     let views = service.fleet.inspect(|view| view.workers()).await.unwrap_or_default();
@@ -127,7 +128,7 @@ struct Proof {
     contemplant_name: String,
     started_at: u64,
     fulfilled_at: u64,
-    proof_time_secs: f64,
+    took_secs: f64,
 }
 
 impl From<ProofRecord> for Proof {
@@ -140,7 +141,7 @@ impl From<ProofRecord> for Proof {
             contemplant_name: proof.worker_name,
             started_at: proof.started_at.as_secs(),
             fulfilled_at: proof.fulfilled_at.as_secs(),
-            proof_time_secs: proof.fulfilled_at.since(proof.started_at).as_secs_f64(),
+            took_secs: proof.fulfilled_at.since(proof.started_at).as_secs_f64(),
         }
     }
 }
@@ -160,9 +161,8 @@ struct Health {
 }
 
 async fn health(State(service): State<Service>) -> Response {
-    let connected = |view: &crate::fleet::FleetView<'_>| {
-        view.fleet().workers().filter(|(_, worker)| worker.session.is_some()).count()
-    };
+    let connected =
+        |view: &FleetView<'_>| view.fleet().workers().filter(|(_, worker)| worker.session.is_some()).count();
     let is_store_up = service.store.requests(&RequestFilter { limit: 1, ..RequestFilter::default() }).await.is_ok();
     let contemplants = service.fleet.inspect(connected).await;
     let is_up = is_store_up && contemplants.is_some();

@@ -94,7 +94,13 @@ impl ArtifactFiles for DiskArtifacts {
     async fn begin(&self, id: ArtifactId, limit: u64) -> Result<Box<dyn Upload>, ArtifactError> {
         let root = Arc::clone(&self.root);
         let staged = off_the_runtime(move || Staged::create(root, id)).await?;
-        Ok(Box::new(DiskUpload { id, limit, received: 0, buffer: Vec::new(), stage: Stage::Ready(staged, Vec::new()) }))
+        Ok(Box::new(DiskUpload {
+            id,
+            limit,
+            received: 0,
+            buffer: Vec::new(),
+            stage: Stage::Ready(Box::new(staged), Vec::new()),
+        }))
     }
 
     async fn open(&self, id: ArtifactId, range: Range<u64>) -> Result<Option<Reader>, ArtifactError> {
@@ -139,16 +145,19 @@ struct DiskUpload {
 /// Where the staged file is.
 enum Stage {
     /// Here, with a buffer to be used again.
-    Ready(Staged, Vec<u8>),
+    Ready(Box<Staged>, Vec<u8>),
     /// On a thread that writes to it.
-    Writing(JoinHandle<Result<(Staged, Vec<u8>), ArtifactError>>),
+    Writing(JoinHandle<ReadyOrOver>),
     /// Gone, after an error.
     Over,
 }
 
+/// The staged file and a spare buffer, or why there are none any more.
+type ReadyOrOver = Result<(Box<Staged>, Vec<u8>), ArtifactError>;
+
 impl DiskUpload {
     /// The staged file and a spare buffer, once the write under way is done.
-    async fn ready(&mut self) -> Result<(Staged, Vec<u8>), ArtifactError> {
+    async fn ready(&mut self) -> ReadyOrOver {
         match mem::replace(&mut self.stage, Stage::Over) {
             Stage::Ready(staged, spare) => Ok((staged, spare)),
             Stage::Writing(writing) => writing.await.unwrap_or_else(|stopped| Err(interrupted(stopped))),

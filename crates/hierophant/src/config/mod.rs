@@ -149,24 +149,7 @@ impl Config {
     fn check(raw: Raw) -> Result<Self, ConfigProblems> {
         let mut problems = Vec::new();
         let warnings = legacy::warnings(&raw);
-        if raw.workers.heartbeat_interval.is_zero() {
-            problems.push("workers.heartbeat_interval: must be longer than 0s".to_owned());
-        }
-        if raw.workers.silence_limit < raw.workers.heartbeat_interval * 4 {
-            problems.push(format!(
-                "workers.silence_limit: must be at least four heartbeat intervals ({:?}), or busy workers are taken for gone",
-                raw.workers.heartbeat_interval * 4
-            ));
-        }
-        if raw.workers.grace < raw.workers.silence_limit {
-            problems.push(
-                "workers.grace: must be at least workers.silence_limit, or attempts are lost before their worker is"
-                    .to_owned(),
-            );
-        }
-        if raw.retry.max_failed_attempts == 0 || raw.retry.max_lost_attempts == 0 {
-            problems.push("retry: every budget must be at least 1".to_owned());
-        }
+        check_timers(&raw, &mut problems);
         let mut allowed_requesters = Vec::new();
         for address in &raw.allowed_requesters {
             match address.to_lowercase().parse() {
@@ -192,13 +175,10 @@ impl Config {
         if raw.worker_token.as_ref().is_some_and(|token| token.expose_secret().len() < 16) {
             problems.push("worker_token: must have at least 16 characters".to_owned());
         }
-        let data_directory = match raw.data_directory.or_else(default_data_directory) {
-            Some(directory) => directory,
-            None => {
-                problems.push("data_directory: must be set, since there is no home directory".to_owned());
-                PathBuf::new()
-            }
-        };
+        let data_directory = raw.data_directory.or_else(default_data_directory).unwrap_or_else(|| {
+            problems.push("data_directory: must be set, since there is no home directory".to_owned());
+            PathBuf::new()
+        });
         // Whoever says under which address others reach it wants to be reached.
         let default_ip = if public_url.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
         let ip = raw.listen_address.unwrap_or(IpAddr::V4(default_ip));
@@ -252,6 +232,28 @@ impl Config {
             log: LogSettings { filter: raw.log.filter, format: raw.log.format },
             warnings,
         })
+    }
+}
+
+/// Checks that the timers fit each other.
+fn check_timers(raw: &Raw, problems: &mut Vec<String>) {
+    if raw.workers.heartbeat_interval.is_zero() {
+        problems.push("workers.heartbeat_interval: must be longer than 0s".to_owned());
+    }
+    if raw.workers.silence_limit < raw.workers.heartbeat_interval * 4 {
+        problems.push(format!(
+            "workers.silence_limit: must be at least four heartbeat intervals ({:?}), or busy workers are taken for gone",
+            raw.workers.heartbeat_interval * 4
+        ));
+    }
+    if raw.workers.grace < raw.workers.silence_limit {
+        problems.push(
+            "workers.grace: must be at least workers.silence_limit, or attempts are lost before their worker is"
+                .to_owned(),
+        );
+    }
+    if raw.retry.max_failed_attempts == 0 || raw.retry.max_lost_attempts == 0 {
+        problems.push("retry: every budget must be at least 1".to_owned());
     }
 }
 

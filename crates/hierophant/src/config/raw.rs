@@ -94,7 +94,7 @@ impl Default for Limits {
             stdin_size: ByteSize::gib(4),
             proof_size: ByteSize::gib(4),
             keep_free: ByteSize::gib(1),
-            deadline: Duration::from_secs(7 * 24 * 3600),
+            deadline: Duration::from_hours(7 * 24),
             connections: 4096,
         }
     }
@@ -116,7 +116,7 @@ impl Default for Workers {
         Self {
             heartbeat_interval: Duration::from_secs(5),
             silence_limit: Duration::from_secs(30),
-            grace: Duration::from_secs(120),
+            grace: Duration::from_mins(2),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{ChangeError, Service};
 use crate::store::StorageError;
 
 /// How long a worker may take to fetch what it needs. It asks again with a fresh hello after that.
-const FETCH_TIME: Duration = Duration::from_secs(24 * 3600);
+const FETCH_TIME: Duration = Duration::from_hours(24);
 
 /// Why a request could not be given to a worker.
 #[derive(Debug, thiserror::Error)]

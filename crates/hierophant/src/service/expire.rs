@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hierophant_core::{Event, TransitionError};
+use hierophant_core::{Event, Request, TransitionError};
 use network_lib::RequestId;
 
 use super::{ChangeError, Service};
@@ -13,7 +13,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 impl Service {
     /// Ends a request whose deadline has passed, and stops whoever works on it.
     pub(crate) async fn expire(&self, id: RequestId) {
-        match self.change(id, |request, now| request.expire(now)).await {
+        match self.change(id, Request::expire).await {
             Ok((_, change)) => {
                 let hierophant_core::Happening::Expired { superseded } = change.happening else { return };
                 tracing::info!(request.id = %id, "a request expired");

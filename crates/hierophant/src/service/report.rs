@@ -12,7 +12,7 @@ use super::{ChangeError, Service};
 use crate::store::{AttemptRecord, StorageError};
 
 /// How long an upload address is good for. A worker that needs longer is given a fresh one at its next hello.
-const UPLOAD_TIME: Duration = Duration::from_secs(6 * 3600);
+const UPLOAD_TIME: Duration = Duration::from_hours(6);
 
 /// The artifact of an attempt's proof: one per attempt, so that a repeated upload finds what it left.
 pub(crate) fn proof_artifact(attempt: AttemptId) -> ArtifactId {

@@ -9,7 +9,7 @@ use hierophant::{
         worker_socket::WorkerSocket,
     },
     artifacts::{Capabilities, DiskArtifacts},
-    clock::{SharedClock, SystemClock},
+    clock::{Clock as _, SharedClock, SystemClock},
     fleet::{FleetActor, FleetHandle, SessionSettings},
     service::{Ports, Service, ServiceSettings, Submission},
     store::{
@@ -118,7 +118,7 @@ impl Coordinator {
 
     pub(crate) async fn submit_mode(&mut self, mode: ProofMode) -> RequestId {
         self.inputs += 1;
-        let now = self.service_time();
+        let now = now();
         let program = ArtifactId::new(ArtifactKind::Program, [1; 16]);
         let stdin = ArtifactId::new(ArtifactKind::Stdin, [self.inputs; 16]);
         let store = self.store();
@@ -155,11 +155,6 @@ impl Coordinator {
         self.service.store()
     }
 
-    fn service_time(&self) -> Timestamp {
-        use hierophant::clock::Clock as _;
-        SystemClock::new().now().time
-    }
-
     pub(crate) async fn request(&self, id: RequestId) -> Arc<Request> {
         self.store().request(id).await.unwrap().unwrap()
     }
@@ -184,4 +179,8 @@ impl Coordinator {
         let url = format!("http://{}{path}", self.address);
         reqwest::get(url).await.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
+}
+
+fn now() -> Timestamp {
+    SystemClock::new().now().time
 }

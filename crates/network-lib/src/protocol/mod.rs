@@ -48,6 +48,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
+    #[expect(clippy::needless_pass_by_value, reason = "a function for `map_err`")]
     fn field(field: &'static str, problem: impl ToString) -> Self {
         Self::Field { field, problem: problem.to_string() }
     }

@@ -8,32 +8,32 @@ use sp1_sdk::SP1Stdin;
 use std::sync::mpsc;
 
 /// The fixture: a real core proof of fibonacci(20), with its verifying key.
-pub const PROOF: &[u8] = include_bytes!("../fixtures/fibonacci-20.core.proof");
+pub(crate) const PROOF: &[u8] = include_bytes!("../fixtures/fibonacci-20.core.proof");
 /// The verifying key of that proof, in bincode.
-pub const KEY: &[u8] = include_bytes!("../fixtures/fibonacci.vk");
+pub(crate) const KEY: &[u8] = include_bytes!("../fixtures/fibonacci.vk");
 
-pub fn elf() -> Vec<u8> {
+pub(crate) fn elf() -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/fibonacci/elf/fibonacci");
     std::fs::read(path).expect("programs/fibonacci/elf/fibonacci is part of the repository")
 }
 
-pub fn fibonacci(n: u32) -> SP1Stdin {
+pub(crate) fn fibonacci(n: u32) -> SP1Stdin {
     let mut stdin = SP1Stdin::new();
     stdin.write(&n);
     stdin
 }
 
 /// What the program commits for n = 20.
-pub fn public_values_of_20() -> Vec<u8> {
+pub(crate) fn public_values_of_20() -> Vec<u8> {
     [20_u32, 6765, 3027].into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
-pub fn hash_of_20() -> [u8; 32] {
+pub(crate) fn hash_of_20() -> [u8; 32] {
     *Digest::sha256(&public_values_of_20()).as_bytes()
 }
 
 /// Writes the artifacts as a client uploads them, and orders a proof.
-pub fn prove_order(folder: &Path, stdin: &SP1Stdin, mode: ProofMode, vk_hash: [u8; 32]) -> ProveOrder {
+pub(crate) fn prove_order(folder: &Path, stdin: &SP1Stdin, mode: ProofMode, vk_hash: [u8; 32]) -> ProveOrder {
     let pack = |name: &str, bytes: Vec<u8>| -> PathBuf {
         let path = folder.join(name);
         std::fs::write(&path, zstd::encode_all(bytes.as_slice(), 3).unwrap()).unwrap();
@@ -54,7 +54,7 @@ pub fn prove_order(folder: &Path, stdin: &SP1Stdin, mode: ProofMode, vk_hash: [u
     }
 }
 
-pub fn verify_order(proof: &Path, vk_hash: [u8; 32]) -> VerifyOrder {
+pub(crate) fn verify_order(proof: &Path, vk_hash: [u8; 32]) -> VerifyOrder {
     VerifyOrder {
         verifying_key: KEY.to_vec(),
         vk_hash,
@@ -67,7 +67,7 @@ pub fn verify_order(proof: &Path, vk_hash: [u8; 32]) -> VerifyOrder {
 }
 
 /// A reporter, and what it was told.
-pub fn reporter() -> (Reporter, mpsc::Receiver<ProverMessage>) {
+pub(crate) fn reporter() -> (Reporter, mpsc::Receiver<ProverMessage>) {
     let (sender, messages) = mpsc::channel();
     (Reporter::new(AttemptId::new([1; 16]), move |message| sender.send(message).unwrap_or_default()), messages)
 }

@@ -1,5 +1,7 @@
 //! Executing, mock proving and verifying, with the real program and a real proof. Seconds in all.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 mod decode;
 mod faults;
