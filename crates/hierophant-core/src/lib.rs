@@ -2,7 +2,7 @@
 //!
 //! No runtime, no clock, no I/O: facts and the time come in, decisions go out. What is durable is decided by
 //! [`request`]; what is live (who is connected, who is idle) by [`fleet`]; where the two meet after a reconnect, by
-//! [`reconcile`].
+//! [`mod@reconcile`].
 
 pub mod fleet;
 pub mod reconcile;

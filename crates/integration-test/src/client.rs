@@ -12,6 +12,7 @@ use sp1_sdk::{
 use crate::{
     config::{Config, Mode, SdkMode},
     say,
+    timeline::millis,
 };
 
 /// The guest's ELF, as it stands in the repository.
@@ -49,6 +50,23 @@ pub(crate) struct Seen {
     pub(crate) verified_in: Option<Duration>,
     /// What the program said: n, and the two numbers from there.
     pub(crate) result: [u32; 3],
+}
+
+impl Seen {
+    /// A few lines for people.
+    pub(crate) fn report(&self) -> String {
+        let [n, a, b] = self.result;
+        let verified = self.verified_in.map_or("not verified: a mock proof proves nothing".to_owned(), |time| {
+            format!("verified by the SDK in {} ms", time.as_millis())
+        });
+        format!(
+            "request        {}\nresult         fibonacci {n}: {a}, then {b}; {verified}\n\
+             client         accepted after {}, proof in hand after {} (the SDK polls every 2 s)",
+            self.request_id,
+            millis(Some(self.accepted_after)),
+            millis(Some(self.proof_after)),
+        )
+    }
 }
 
 impl Client {

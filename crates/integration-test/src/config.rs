@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Which Fibonacci number to prove [default: 20].
     #[arg(long)]
     n: Option<u32>,
+    /// Use the network that is running at this URL instead of starting one.
+    #[arg(long, conflicts_with = "keep")]
+    rpc_url: Option<String>,
     /// Leave both programs up until interrupted, and say how to use them.
     #[arg(long)]
     keep: bool,
@@ -66,6 +69,7 @@ struct File {
     requests: Option<usize>,
     n: Option<u32>,
     keep: bool,
+    rpc_url: Option<String>,
     grpc_port: Option<u16>,
     http_port: Option<u16>,
 }
@@ -79,6 +83,7 @@ pub(crate) struct Config {
     pub(crate) requests: usize,
     pub(crate) n: u32,
     pub(crate) keep: bool,
+    pub(crate) rpc_url: Option<String>,
     pub(crate) grpc_port: u16,
     pub(crate) http_port: u16,
 }
@@ -103,6 +108,7 @@ impl Args {
             requests: self.requests.or(file.requests).unwrap_or(1),
             n: self.n.or(file.n).unwrap_or(20),
             keep,
+            rpc_url: self.rpc_url.or(file.rpc_url),
             grpc_port: port(self.grpc_port.or(file.grpc_port), 9000),
             http_port: port(self.http_port.or(file.http_port), 9010),
         })

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::{
-    client::Client,
+    client::{Client, Seen},
     config::{Args, Config},
     network::Network,
 };
@@ -34,8 +34,14 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
+    if let Some(rpc_url) = &config.rpc_url {
+        for seen in interruptible(prove(&config, rpc_url)).await? {
+            say(&seen.report());
+        }
+        return Ok(());
+    }
     let network = interruptible(Network::start(&config)).await?;
-    let outcome = interruptible(prove(&config, &network)).await;
+    let outcome = interruptible(prove_and_tell(&config, &network)).await;
     if let Err(error) = &outcome {
         say(&format!("{error:#}\n{}", network.last_words()));
     } else if config.keep {
@@ -54,14 +60,22 @@ async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     }
 }
 
-async fn prove(config: &Config, network: &Network) -> anyhow::Result<()> {
-    let client = Client::new(config, &network.rpc_url()).await?;
+/// Asks for all proofs at once, and waits for each.
+async fn prove(config: &Config, rpc_url: &str) -> anyhow::Result<Vec<Seen>> {
+    let client = Client::new(config, rpc_url).await?;
     let mut requests = Vec::new();
     for _ in 0..config.requests {
         requests.push(client.request().await?);
     }
+    let mut seen = Vec::new();
     for request in requests {
-        let seen = client.wait(request).await?;
+        seen.push(client.wait(request).await?);
+    }
+    Ok(seen)
+}
+
+async fn prove_and_tell(config: &Config, network: &Network) -> anyhow::Result<()> {
+    for seen in prove(config, &network.rpc_url()).await? {
         say(&network.timeline(&seen.request_id).await?.report(&seen));
     }
     Ok(())

@@ -23,7 +23,6 @@ struct Entry {
 impl Timeline {
     /// A few lines for people.
     pub(crate) fn report(&self, seen: &Seen) -> String {
-        let [n, a, b] = seen.result;
         let waiting = self.between("accepted", "leased");
         let execution = self.between("leased", "executed");
         let proving = self.between("executed", "proved");
@@ -31,14 +30,10 @@ impl Timeline {
         let verification = self.between("delivered", "fulfilled");
         let whole = self.between("accepted", "fulfilled");
         let worker = self.history.iter().find_map(|entry| entry.worker.as_deref()).unwrap_or("?");
-        let verified = seen.verified_in.map_or("not verified: a mock proof proves nothing".to_owned(), |time| {
-            format!("verified by the SDK in {}", millis(Some(time)))
-        });
         let cycles = self.cycles.map_or("?".to_owned(), |cycles| cycles.to_string());
         let overhead = waiting.zip(delivery).map(|(waiting, delivery)| waiting + delivery);
         [
-            format!("request        {}", seen.request_id),
-            format!("result         fibonacci {n}: {a}, then {b}; {verified}"),
+            seen.report(),
             format!("worker         {worker}"),
             format!("cycles         {cycles}"),
             format!("waiting        {}", millis(waiting)),
@@ -48,11 +43,6 @@ impl Timeline {
             format!("verification   {} (by the coordinator)", millis(verification)),
             format!("in all         {}", millis(whole)),
             format!("overhead       {} of it the network's own: waiting and delivery", millis(overhead)),
-            format!(
-                "client         accepted after {}, proof in hand after {} (the SDK polls every 2 s)",
-                millis(Some(seen.accepted_after)),
-                millis(Some(seen.proof_after))
-            ),
         ]
         .join("\n")
     }
@@ -65,6 +55,6 @@ impl Timeline {
     }
 }
 
-fn millis(time: Option<Duration>) -> String {
+pub(crate) fn millis(time: Option<Duration>) -> String {
     time.map_or("?".to_owned(), |time| format!("{:>8} ms", time.as_millis()))
 }
