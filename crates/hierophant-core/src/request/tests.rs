@@ -81,6 +81,13 @@ fn the_guests_own_fault_is_final_at_once_and_keeps_its_words() {
 }
 
 #[test]
+fn what_a_worker_repeats_after_a_reconnect_is_told_once() {
+    let execution = Execution { cycles: 1, gas: None, public_values_hash: Digest::new([0; 32]) };
+    let executed = leased(1).executed(attempt(1), execution, at(2)).expect("current").request;
+    assert_eq!(executed.executed(attempt(1), execution, at(3)), Err(TransitionError::Known));
+}
+
+#[test]
 fn failing_workers_and_lost_contact_spend_separate_budgets() {
     let policy = RetryPolicy { max_failed_attempts: 2, max_lost_attempts: 3 };
     let mut request = queued();

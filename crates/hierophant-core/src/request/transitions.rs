@@ -133,6 +133,9 @@ pub enum TransitionError {
     /// The deadline has not passed.
     #[error("the deadline has not passed")]
     NotDue,
+    /// This was reported before: workers repeat themselves after a reconnect.
+    #[error("this is known already")]
+    Known,
 }
 
 impl Request {
@@ -170,7 +173,7 @@ impl Request {
     /// Records what executing the program in `attempt` showed.
     ///
     /// # Errors
-    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request.
+    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request, [`TransitionError::Known`] for a repeat.
     pub fn executed(
         &self,
         attempt: AttemptId,
@@ -178,6 +181,9 @@ impl Request {
         now: Timestamp,
     ) -> Result<Change, TransitionError> {
         self.require_current(attempt)?;
+        if self.execution == Some(execution) {
+            return Err(TransitionError::Known);
+        }
         let mut change = self.change(now, self.state.clone(), Happening::Executed { attempt, execution });
         change.request.execution = Some(execution);
         Ok(change)

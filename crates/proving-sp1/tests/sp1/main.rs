@@ -245,3 +245,11 @@ async fn a_mock_prover_reports_the_guests_faults() {
     let fault = prover.prove(&mistaken, &reporter).await.unwrap_err();
     assert!(fault.class == FaultClass::Guest && fault.cause.contains("verifying key has the hash"), "{fault}");
 }
+
+#[test]
+fn the_elf_in_the_repository_is_the_one_whose_digest_stands_beside_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/fibonacci/elf/fibonacci.sha256");
+    let written = std::fs::read_to_string(path).unwrap();
+    let digest = network_lib::Digest::sha256(&common::elf());
+    assert_eq!(written.split_whitespace().next(), Some(digest.to_string().as_str()));
+}
