@@ -98,7 +98,7 @@ impl ArtifactFiles for DiskArtifacts {
             id,
             limit,
             received: 0,
-            buffer: Vec::new(),
+            buffer: Vec::with_capacity(CHUNK),
             stage: Stage::Ready(Box::new(staged), Vec::new()),
         }))
     }

@@ -140,14 +140,12 @@ impl Config {
             .merge(Env::raw().only(&legacy::BARE_ENVIRONMENT))
             .merge(Env::prefixed("HIEROPHANT_").ignore(&legacy::OF_THE_WORKER).split("__"))
             .merge(Serialized::defaults(overrides));
-        let raw: Raw = figment
-            .extract()
-            .map_err(|error| ConfigProblems(error.into_iter().map(|problem| problem.to_string()).collect()))?;
-        Self::check(raw)
+        let (raw, problems) = Raw::read(&figment).map_err(ConfigProblems)?;
+        Self::check(raw, problems)
     }
 
-    fn check(raw: Raw) -> Result<Self, ConfigProblems> {
-        let mut problems = Vec::new();
+    /// What `raw` means, unless there are `problems` already or more are found.
+    fn check(raw: Raw, mut problems: Vec<String>) -> Result<Self, ConfigProblems> {
         let warnings = legacy::warnings(&raw);
         check_timers(&raw, &mut problems);
         let mut allowed_requesters = Vec::new();

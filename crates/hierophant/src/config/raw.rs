@@ -3,6 +3,11 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
+use figment::{
+    Figment,
+    error::Kind,
+    value::{Dict, Tag, Value},
+};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -70,6 +75,57 @@ impl Default for Raw {
             worker_response_timeout_secs: None,
             worker_registry: None,
         }
+    }
+}
+
+impl Raw {
+    /// Reads every key. One that cannot be read is a problem, and counts as left out so that the others are read too.
+    ///
+    /// # Errors
+    /// The problems, when the sources themselves cannot be read.
+    pub(super) fn read(figment: &Figment) -> Result<(Self, Vec<String>), Vec<String>> {
+        let texts = |error: figment::Error| error.into_iter().map(|problem| problem.to_string()).collect::<Vec<_>>();
+        let mut values = Value::Dict(Tag::Default, figment.extract::<Dict>().map_err(texts)?);
+        let mut problems = Vec::new();
+        loop {
+            let error = match values.deserialize::<Self>() {
+                Ok(raw) => return Ok((raw, problems)),
+                Err(error) => error,
+            };
+            // Serde stops at the first.
+            let mut path = error.path.clone();
+            if let Kind::UnknownField(name, _) = &error.kind
+                && path.last() != Some(name)
+            {
+                path.push(name.clone());
+            }
+            let key = path.join(".");
+            let source = match figment.find_metadata(&key) {
+                Some(metadata) => match metadata.source.as_ref().and_then(figment::Source::file_path) {
+                    Some(file) => format!(" (in {})", file.display()),
+                    None => format!(" (in {})", metadata.name),
+                },
+                None => String::new(),
+            };
+            problems.push(format!("{key}: {}{source}", error.kind));
+            if !remove(&mut values, &path) {
+                return Err(problems);
+            }
+        }
+    }
+}
+
+/// Removes what stands at `path`; whether anything did.
+fn remove(values: &mut Value, path: &[String]) -> bool {
+    let Value::Dict(_, values) = values else { return false };
+    match path {
+        [] => false,
+        [key] => values.remove(key).is_some(),
+        [key, rest @ ..] => match values.get_mut(key) {
+            // An element of a list, perhaps: then all of the list.
+            Some(inner) => remove(inner, rest) || values.remove(key).is_some(),
+            None => false,
+        },
     }
 }
 

@@ -29,6 +29,34 @@ fn every_problem_is_reported_at_once_with_its_key() {
 }
 
 #[test]
+fn values_that_cannot_be_read_are_reported_together_with_all_else() {
+    let text = problems(
+        "grpc_port = 'nine'\nhtpp_port = 1\nworker_token = 'short'\nallowed_requesters = [7]\n\
+         [limits]\nkeep_free = 'a lot'\n[workers]\ngrace = 'soon'\ngrase = '1s'\n[log]\nformat = 'xml'\n",
+    );
+    let keys = [
+        "grpc_port: ",
+        "htpp_port: ",
+        "worker_token: ",
+        "allowed_requesters",
+        "limits.keep_free: ",
+        "workers.grace: ",
+        "workers.grase: ",
+        "log.format: ",
+    ];
+    for key in keys {
+        assert!(text.contains(key), "{key} is missing in: {text}");
+    }
+    assert!(text.starts_with("the configuration has 8 problem(s)"), "{text}");
+    assert!(!text.contains("default."), "{text}");
+}
+
+#[test]
+fn a_section_that_is_none_is_a_problem_and_no_loop() {
+    assert!(problems("workers = 3\n").contains("workers: "));
+}
+
+#[test]
 fn an_unknown_key_is_refused_by_its_name() {
     assert!(problems("grcp_port = 1\n").contains("grcp_port"));
     assert!(problems("[workers]\ngrase = '1s'\n").contains("grase"));
