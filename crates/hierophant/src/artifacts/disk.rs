@@ -17,6 +17,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
 use network_lib::{ArtifactId, ArtifactKind, Digest, Hasher};
+use rustix::{
+    fs::{CWD, RenameFlags},
+    io::Errno,
+};
 use tokio::{
     runtime::Handle,
     task::{JoinHandle, spawn_blocking},
@@ -26,6 +30,9 @@ use super::{ArtifactError, ArtifactFiles, Chunks, Published, Reader, Upload, dur
 
 /// How much is read or written at once: so much that handing it from thread to thread costs little beside copying it.
 const CHUNK: usize = 512 * 1024;
+
+/// A piece of an upload that is written as it came. Smaller ones are put together first.
+const LARGE: usize = 64 * 1024;
 
 /// Artifacts in a local directory.
 #[derive(Debug, Clone)]
@@ -94,13 +101,8 @@ impl ArtifactFiles for DiskArtifacts {
     async fn begin(&self, id: ArtifactId, limit: u64) -> Result<Box<dyn Upload>, ArtifactError> {
         let root = Arc::clone(&self.root);
         let staged = off_the_runtime(move || Staged::create(root, id)).await?;
-        Ok(Box::new(DiskUpload {
-            id,
-            limit,
-            received: 0,
-            buffer: Vec::with_capacity(CHUNK),
-            stage: Stage::Ready(Box::new(staged), Vec::new()),
-        }))
+        let stage = Stage::Ready(Box::new(staged));
+        Ok(Box::new(DiskUpload { id, limit, received: 0, buffer: Vec::new(), stage }))
     }
 
     async fn open(&self, id: ArtifactId, range: Range<u64>) -> Result<Option<Reader>, ArtifactError> {
@@ -137,68 +139,67 @@ struct DiskUpload {
     id: ArtifactId,
     limit: u64,
     received: u64,
-    /// What came and is not handed over yet.
+    /// Small pieces that came and are not handed over yet.
     buffer: Vec<u8>,
     stage: Stage,
 }
 
 /// Where the staged file is.
 enum Stage {
-    /// Here, with a buffer to be used again.
-    Ready(Box<Staged>, Vec<u8>),
+    /// Here.
+    Ready(Box<Staged>),
     /// On a thread that writes to it.
-    Writing(JoinHandle<ReadyOrOver>),
+    Writing(JoinHandle<Result<Box<Staged>, ArtifactError>>),
     /// Gone, after an error.
     Over,
 }
 
-/// The staged file and a spare buffer, or why there are none any more.
-type ReadyOrOver = Result<(Box<Staged>, Vec<u8>), ArtifactError>;
-
 impl DiskUpload {
-    /// The staged file and a spare buffer, once the write under way is done.
-    async fn ready(&mut self) -> ReadyOrOver {
+    /// The staged file, once the write under way is done.
+    async fn ready(&mut self) -> Result<Box<Staged>, ArtifactError> {
         match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Ready(staged, spare) => Ok((staged, spare)),
+            Stage::Ready(staged) => Ok(staged),
             Stage::Writing(writing) => writing.await.unwrap_or_else(|stopped| Err(interrupted(stopped))),
             Stage::Over => Err(interrupted("the upload failed before")),
         }
     }
 
-    /// Hands the full buffer over; the disk takes it while the next one fills.
-    async fn hand_over(&mut self) -> Result<(), ArtifactError> {
-        let (mut staged, spare) = self.ready().await?;
-        let mut full = mem::replace(&mut self.buffer, spare);
+    /// Hands a piece over; the disk takes it while the next one comes.
+    async fn hand_over(&mut self, piece: Bytes) -> Result<(), ArtifactError> {
+        let mut staged = self.ready().await?;
         self.stage = Stage::Writing(spawn_blocking(move || {
-            staged.append(&full)?;
-            full.clear();
-            Ok((staged, full))
+            staged.append(&piece)?;
+            Ok(staged)
         }));
         Ok(())
+    }
+
+    /// Hands over what small pieces made up.
+    async fn hand_over_buffer(&mut self) -> Result<(), ArtifactError> {
+        let piece = mem::take(&mut self.buffer);
+        if piece.is_empty() { Ok(()) } else { self.hand_over(piece.into()).await }
     }
 }
 
 #[async_trait]
 impl Upload for DiskUpload {
-    async fn write(&mut self, mut chunk: Bytes) -> Result<(), ArtifactError> {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), ArtifactError> {
         self.received = self.received.saturating_add(chunk.len() as u64);
         if self.received > self.limit {
             self.stage = Stage::Over;
             return Err(ArtifactError::TooLarge { id: self.id, limit: self.limit });
         }
-        // Copied, not kept: a small piece of the network's large buffer would hold all of that buffer.
-        while !chunk.is_empty() {
-            let piece = chunk.split_to(chunk.len().min(CHUNK - self.buffer.len()));
-            self.buffer.extend_from_slice(&piece);
-            if self.buffer.len() == CHUNK {
-                self.hand_over().await?;
-            }
+        if chunk.len() >= LARGE {
+            self.hand_over_buffer().await?;
+            return self.hand_over(chunk).await;
         }
-        Ok(())
+        // Copied, not kept: a small piece of the network's large buffer would hold all of that buffer.
+        self.buffer.extend_from_slice(&chunk);
+        if self.buffer.len() >= CHUNK { self.hand_over_buffer().await } else { Ok(()) }
     }
 
     async fn publish(mut self: Box<Self>, expected: Option<Digest>) -> Result<Published, ArtifactError> {
-        let (mut staged, _) = self.ready().await?;
+        let mut staged = self.ready().await?;
         let rest = mem::take(&mut self.buffer);
         off_the_runtime(move || {
             staged.append(&rest)?;
@@ -244,8 +245,8 @@ impl Staged {
         Ok(())
     }
 
-    /// Synced, then linked under its id unless that is taken, then the directory synced: in this order, a crash at any
-    /// point shows either nothing or the whole file.
+    /// Synced, then moved to its id unless that is taken, then the directory synced: in this order, a crash at any point
+    /// shows either nothing or the whole file.
     fn publish(mut self, expected: Option<Digest>) -> Result<Published, ArtifactError> {
         let published = Published { digest: self.digest.digest(), size: self.size };
         if expected.is_some_and(|expected| expected != published.digest) {
@@ -254,20 +255,28 @@ impl Staged {
         // A failed sync is the end of this file: the kernel may have dropped the pages and would call a second one fine.
         self.file().sync_all().map_err(|source| trouble("sync", &self.path)(source))?;
         let target = self.root.file(self.id);
-        match fs::hard_link(&self.path, &target) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+        let moved = match rustix::fs::renameat_with(CWD, &self.path, CWD, &target, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                self.file = None;
+                Ok(())
+            }
+            // Not every file system can (NFS cannot). What is staged goes when this is dropped.
+            Err(Errno::INVAL) => rustix::fs::link(&self.path, &target),
+            Err(error) => Err(error),
+        };
+        match moved {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
                 let there = measure(&target).map_err(trouble("read", &target))?;
                 if there != published {
                     return Err(ArtifactError::Conflict(self.id));
                 }
             }
-            linked => linked.map_err(trouble("link", &target))?,
+            Err(error) => return Err(trouble("move a file to", &target)(error.into())),
         }
-        // Also when someone else linked it: they may not have come to this yet.
+        // Also when someone else moved it there: they may not have come to this yet.
         let directory = self.root.kind(self.id.kind());
         durable::sync_directory(&directory).map_err(trouble("sync", &directory))?;
-        self.file = None;
-        let _ = fs::remove_file(&self.path); // A leftover costs nothing (it is the same file), and the next start removes it.
         Ok(published)
     }
 }
