@@ -68,6 +68,14 @@ impl HttpConnection {
         Ok(head.length)
     }
 
+    /// A short text.
+    pub(crate) async fn get_text(&mut self, target: &str) -> anyhow::Result<String> {
+        let head = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host);
+        self.stream.write_all(head.as_bytes()).await?;
+        let head = self.head().await?;
+        self.text(&head).await
+    }
+
     async fn head(&mut self) -> anyhow::Result<Head> {
         let mut lines = String::new();
         while !lines.ends_with("\r\n\r\n") {
@@ -78,17 +86,18 @@ impl HttpConnection {
         read_head(&lines)
     }
 
-    /// Reads the text of the reply.
+    /// The text of the reply.
     ///
     /// # Errors
     /// With the text, when the status is not 200.
-    async fn text(&mut self, head: &Head) -> anyhow::Result<()> {
+    async fn text(&mut self, head: &Head) -> anyhow::Result<String> {
         let mut text = Vec::new();
         (&mut self.stream).take(head.length.min(MAX_TEXT)).read_to_end(&mut text).await?;
+        let text = String::from_utf8_lossy(&text);
         if head.status == 200 {
-            return Ok(());
+            return Ok(text.into_owned());
         }
-        bail!("HTTP status {}: {}", head.status, String::from_utf8_lossy(&text).trim())
+        bail!("HTTP status {}: {}", head.status, text.trim())
     }
 }
 

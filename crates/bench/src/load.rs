@@ -37,6 +37,7 @@ pub(crate) struct Measured {
     server_cpu: Duration,
     own_cpu: Duration,
     machine_cpu: Duration,
+    commits: u64,
 }
 
 impl Measured {
@@ -71,38 +72,45 @@ impl Measured {
         elsewhere.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 
+    /// Transactions of the server's database per call, that is syncs of the disk.
+    pub(crate) fn commits_each(&self) -> f64 {
+        float(self.commits) / float(self.count().max(1))
+    }
+
     fn each_ms(&self, time: Duration) -> f64 {
         time.as_secs_f64() * 1e3 / float(self.count().max(1))
     }
 }
 
-/// Looks at the clocks before and after.
-pub(crate) struct Meter {
-    pid: u32,
+/// Looks at the clocks and the count of commits before and after.
+pub(crate) struct Meter<'a> {
+    server: &'a Server,
+    commits: u64,
     server_cpu: Duration,
     own_cpu: Duration,
     machine_cpu: Duration,
     began: Instant,
 }
 
-impl Meter {
-    pub(crate) fn start(server: &Server) -> anyhow::Result<Self> {
-        let pid = server.pid();
+impl<'a> Meter<'a> {
+    pub(crate) async fn start(server: &'a Server) -> anyhow::Result<Self> {
         Ok(Self {
-            pid,
-            server_cpu: process::tree_cpu(pid)?,
+            server,
+            commits: server.commits().await?,
+            server_cpu: process::tree_cpu(server.pid())?,
             own_cpu: process::own_cpu()?,
             machine_cpu: process::machine_cpu()?,
             began: clock::now(),
         })
     }
 
-    pub(crate) fn finish(self, latencies: Histogram<u64>) -> anyhow::Result<Measured> {
+    pub(crate) async fn finish(self, latencies: Histogram<u64>) -> anyhow::Result<Measured> {
         let elapsed = self.began.elapsed();
-        let server_cpu = process::tree_cpu(self.pid)?.saturating_sub(self.server_cpu);
+        let server_cpu = process::tree_cpu(self.server.pid())?.saturating_sub(self.server_cpu);
         let own_cpu = process::own_cpu()?.saturating_sub(self.own_cpu);
         let machine_cpu = process::machine_cpu()?.saturating_sub(self.machine_cpu);
-        Ok(Measured { latencies, elapsed, server_cpu, own_cpu, machine_cpu })
+        let commits = self.server.commits().await?.saturating_sub(self.commits);
+        Ok(Measured { latencies, elapsed, server_cpu, own_cpu, machine_cpu, commits })
     }
 }
 
@@ -126,7 +134,7 @@ pub(crate) async fn run<C: Caller>(
     bounds: Bounds,
 ) -> anyhow::Result<(Measured, Vec<C>)> {
     let next = Arc::new(AtomicUsize::new(0));
-    let meter = Meter::start(server)?;
+    let meter = Meter::start(server).await?;
     let until = clock::now() + bounds.time;
     let mut clients = JoinSet::new();
     for mut caller in callers {
@@ -151,5 +159,5 @@ pub(crate) async fn run<C: Caller>(
         latencies.add(its)?;
         callers.push(caller);
     }
-    Ok((meter.finish(latencies)?, callers))
+    Ok((meter.finish(latencies).await?, callers))
 }

@@ -96,6 +96,11 @@ impl Figure {
         self.add("  with something else", measured.busy_elsewhere(), "", None);
     }
 
+    /// An fsync may take a hundred times as long on another disk.
+    pub(crate) fn add_commits(&mut self, measured: &Measured) {
+        self.add("commits each", measured.commits_each(), "", None);
+    }
+
     pub(crate) fn add_memory(&mut self, memory: &TreeMemory) {
         self.add("RSS of hierophant", mib(memory.parent.resident), "MiB", None);
         self.add("RSS of its children", mib(memory.children.resident), "MiB", None);

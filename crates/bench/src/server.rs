@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    artifact_http::HttpConnection,
     clock,
     grpc::{Frame, GrpcConnection, path},
 };
@@ -147,6 +148,13 @@ impl Server {
     }
 
     /// From exec to the answer to the first call.
+    /// Transactions that its database has committed.
+    pub(crate) async fn commits(&self) -> anyhow::Result<u64> {
+        let health = HttpConnection::open(self.endpoints.http).await?.get_text("/health").await?;
+        let health: serde_json::Value = serde_json::from_str(&health).context("/health is no JSON")?;
+        health["database"]["commits"].as_u64().context("/health does not count commits")
+    }
+
     pub(crate) const fn start_up(&self) -> Duration {
         self.start_up
     }

@@ -36,15 +36,16 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<
         assign(&mut client, &mut worker, &wanted, number).await?;
     }
     let mut latencies = histogram();
-    let meter = Meter::start(&server)?;
+    let meter = Meter::start(&server).await?;
     for number in WARM_UP..WARM_UP + options.count {
         latencies.record(assign(&mut client, &mut worker, &wanted, number).await?)?;
     }
-    let measured = meter.finish(latencies)?;
+    let measured = meter.finish(latencies).await?;
     let mut figure = Figure::new("assign", "RequestProof sent until an idle worker has the assignment, one at a time");
     figure.add_latency(&measured, Some(4.0), Some(10.0));
     figure.add_rate(&measured, None);
     figure.add_cpu(&measured, None);
+    figure.add_commits(&measured);
     figure.add_memory(&process::tree_memory(server.pid())?);
     drop(worker);
     server.stop().await?;

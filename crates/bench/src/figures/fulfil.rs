@@ -52,11 +52,11 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<
         bed.fulfil(&mut client, &wanted, number).await?;
     }
     let mut latencies = histogram();
-    let meter = Meter::start(&server)?;
+    let meter = Meter::start(&server).await?;
     for number in WARM_UP..WARM_UP + options.count {
         latencies.record(nanos(bed.fulfil(&mut client, &wanted, number).await?))?;
     }
-    let measured = meter.finish(latencies)?;
+    let measured = meter.finish(latencies).await?;
     let about = format!(
         "Proved sent until a status poll says fulfilled; {} bytes, verified at once; polled every {} ms",
         options.bytes,
@@ -66,6 +66,7 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<
     figure.add_latency(&measured, Some(20.0), Some(40.0));
     figure.add_rate(&measured, None);
     figure.add_cpu(&measured, None);
+    figure.add_commits(&measured);
     figure.add_memory(&process::tree_memory(server.pid())?);
     drop(bed);
     server.stop().await?;

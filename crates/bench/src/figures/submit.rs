@@ -45,6 +45,7 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<
     figure.add_rate(&measured, Some(5000.0));
     figure.add_latency(&measured, None, None);
     figure.add_cpu(&measured, Some(0.3));
+    figure.add_commits(&measured);
     figure.add_memory(&process::tree_memory(server.pid())?);
     server.stop().await?;
     Ok(figure)

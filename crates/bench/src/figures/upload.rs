@@ -53,6 +53,7 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<
     figure.add("bytes", measured.rate() * mib(1) * float(options.bytes as u64), "MiB/s", None);
     figure.add_latency(&measured, None, None);
     figure.add_cpu(&measured, None);
+    figure.add_commits(&measured);
     figure.add_memory(&process::tree_memory(server.pid())?);
     server.stop().await?;
     Ok(figure)

@@ -15,7 +15,7 @@ use super::status::http_status;
 use crate::{
     fleet::{FleetView, WorkerView},
     service::Service,
-    store::{DepartedWorker, HistoryRow, ProofRecord, RequestFilter, StorageError},
+    store::{DepartedWorker, HistoryRow, ProofRecord, RequestFilter, Stats, StorageError},
 };
 
 /// Rows that a list shows unless asked otherwise, and at most.
@@ -158,6 +158,8 @@ struct Health {
     mock_mode: bool,
     contemplants: usize,
     queued_requests: usize,
+    /// Since the start of this coordinator.
+    database: Stats,
 }
 
 async fn health(State(service): State<Service>) -> Response {
@@ -172,6 +174,7 @@ async fn health(State(service): State<Service>) -> Response {
         mock_mode: service.settings.mock_mode,
         contemplants: contemplants.unwrap_or_default(),
         queued_requests: service.fleet.queue_len(),
+        database: service.store.stats(),
     };
     let status = if is_up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health)).into_response()

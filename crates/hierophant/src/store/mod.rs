@@ -14,6 +14,8 @@ mod contract;
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 pub use self::{
     error::StorageError,
     programs::{Artifact, Artifacts, Program, Programs},
@@ -22,9 +24,19 @@ pub use self::{
 };
 
 /// Everything durable.
-pub trait Store: Requests + Programs + Artifacts + Workers + Send + Sync + 'static {}
+pub trait Store: Requests + Programs + Artifacts + Workers + Send + Sync + 'static {
+    /// What was written since the store was opened.
+    fn stats(&self) -> Stats;
+}
 
-impl<T: Requests + Programs + Artifacts + Workers + Send + Sync + 'static> Store for T {}
+/// What a store has written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Transactions that changed something: each cost one sync of the disk.
+    pub commits: u64,
+    /// Operations that changed something; those that come together share a commit.
+    pub writes: u64,
+}
 
 /// A store that several parts share.
 pub type SharedStore = Arc<dyn Store>;

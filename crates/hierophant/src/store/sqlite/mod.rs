@@ -24,8 +24,9 @@ mod tests;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+pub use self::opening::OpenError;
 use self::{cache::RequestCache, programs::ProgramCache, readers::Readers, writer::Writer};
-pub use self::{opening::OpenError, writer::Stats};
+use super::{Stats, Store};
 
 /// What may be chosen about a [`SqliteStore`]. How safe it is may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,14 +79,15 @@ impl SqliteStore {
         Ok(Self { readers, cache, programs: programs::cache(settings.program_cache_bytes), writer })
     }
 
-    /// What the writer has done since the store was opened.
-    pub fn stats(&self) -> Stats {
-        self.writer.stats()
-    }
-
     /// Waits until the store takes no more writes by itself, and says why: the disk failed to keep what was written.
     /// The program should then end, and be started again. Cancel-safe.
     pub async fn stopped(&self) -> String {
         self.writer.stopped().await
+    }
+}
+
+impl Store for SqliteStore {
+    fn stats(&self) -> Stats {
+        self.writer.stats()
     }
 }

@@ -176,7 +176,7 @@ async fn what_waits_together_is_committed_together() {
     let place = Place::new();
     let store = place.open();
     upload_stdin(&shared(&store), 7).await;
-    let before = store.stats();
+    let before = store.writer.stats();
     let release = hold(&store).await;
     let submissions = aside({
         let store = Arc::clone(&store);
@@ -185,7 +185,7 @@ async fn what_waits_together_is_committed_together() {
     until(|| store.writer.waiting() == 100).await;
     drop(release);
     assert!(submissions.await.unwrap().iter().all(Result::is_ok));
-    let after = store.stats();
+    let after = store.writer.stats();
     assert_eq!((after.commits - before.commits, after.writes - before.writes), (1, 100));
 }
 

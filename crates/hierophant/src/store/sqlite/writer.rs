@@ -18,7 +18,7 @@ use rusqlite::{Connection, TransactionBehavior, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cache::RequestCache;
-use crate::store::StorageError;
+use crate::store::{Stats, StorageError};
 
 /// Most operations in one transaction: bounds how long the first of them waits for the others.
 const MAX_BATCH: usize = 512;
@@ -26,15 +26,6 @@ const MAX_BATCH: usize = 512;
 /// Operations that may wait for the writer: two batches, one that runs and one that gathers meanwhile. Past that,
 /// callers wait for room.
 const QUEUE: usize = 2 * MAX_BATCH;
-
-/// What the writer has done since it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stats {
-    /// Transactions that changed something: each cost one sync of the disk.
-    pub commits: u64,
-    /// Operations that changed something.
-    pub writes: u64,
-}
 
 #[derive(Debug, Default)]
 struct Counters {
