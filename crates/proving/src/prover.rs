@@ -319,9 +319,11 @@ impl Actor {
             },
             ChildEvent::Broken(cause) => self.bring_down(Fault::worker(cause)).await,
             ChildEvent::Exited(status) => {
-                let fault = match &self.child {
-                    Some(child) => child.exit_fault(status),
-                    None => Fault::worker(status.to_string()),
+                let fault = match (&self.state, &self.child) {
+                    // What it was told to do, if it can give its memory back in no other way.
+                    (State::Cancelling { .. }, _) => Fault::worker("it ended with its cancelled attempt"),
+                    (_, Some(child)) => child.exit_fault(status),
+                    (_, None) => Fault::worker(status.to_string()),
                 };
                 self.bring_down(fault).await;
             }

@@ -374,7 +374,7 @@ async fn a_child_that_cannot_drop_its_work_ends_when_cancelled() {
     bench.prover.cancel(id(1)).await.unwrap();
     is_gone(&pid).await;
     is_gone(&contents(&offspring).await).await;
-    bench.is_unavailable().await;
+    assert_eq!(bench.is_unavailable().await, "it ended with its cancelled attempt");
     bench.is_ready().await;
     bench.proves(2).await;
     bench.end().await;
