@@ -261,7 +261,7 @@ fn snark(facts: &SnarkFacts, is_real: bool) -> Check {
 fn speed(speed: &Speed) -> Check {
     const NAME: &str = "speed";
     match speed {
-        Speed::Unknown => Check::ok(NAME, "not measured: this contemplant was built without SP1"),
+        Speed::Unknown(reason) => Check::ok(NAME, format!("not measured: {reason}")),
         Speed::Failed(reason) => Check::problem(NAME, format!("a small program cannot be executed: {reason}")),
         Speed::Measured(cycles, took) => {
             let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);

@@ -97,8 +97,8 @@ pub struct Health {
 /// How fast programs are executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Speed {
-    /// There is nothing to measure with: this binary was built without SP1.
-    Unknown,
+    /// There is nothing to measure, for this reason.
+    Unknown(&'static str),
     /// So many cycles in so long a time.
     Measured(u64, Duration),
     /// It did not work, for this reason.

@@ -28,7 +28,7 @@ use crate::{
 /// waited for ten seconds or so.
 pub async fn look(configuration: Result<&Config, &[Problem]>) -> Facts {
     // Measured before anything else is at work.
-    let speed = speed::measure().await;
+    let speed = speed::measure(configuration.map_or(&[], |config| &config.provers)).await;
     let memory = Memory::look();
     let gpu = spawn_blocking(gpu::look);
     let mut facts = Facts {

@@ -6,15 +6,26 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{process::Command, time::timeout};
 
 use super::facts::Speed;
-use crate::{HAS_BUILT_IN_PROVER, artifacts::readable, config::process_environment};
+use crate::{
+    HAS_BUILT_IN_PROVER,
+    artifacts::readable,
+    config::{
+        process_environment,
+        provers::{ProverConfig, ProverProgram},
+    },
+};
 
 /// How long it may take: seconds on any machine that proves.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Starts this program as `contemplant measure`, and hears what it says.
-pub(super) async fn measure() -> Speed {
+/// Starts this program as `contemplant measure`, and hears what it says. What is ended leaves shared memory behind,
+/// which the next start of a contemplant sweeps up.
+pub(super) async fn measure(provers: &[ProverConfig]) -> Speed {
     if !HAS_BUILT_IN_PROVER {
-        return Speed::Unknown;
+        return Speed::Unknown("this contemplant was built without SP1");
+    }
+    if !provers.iter().any(|prover| prover.program == ProverProgram::BuiltIn) {
+        return Speed::Unknown("no prover of the configuration is this program itself");
     }
     let mut command = Command::new("/proc/self/exe");
     // As with the children that prove: secrets stay here.

@@ -154,7 +154,7 @@ fn each_thing_that_is_wrong_is_named_with_its_remedy_and_nothing_else_is() {
             Some("nvidia-smi"),
         ),
         (Facts { gpu: Gpu::Cards(vec!["H100, 570, 80 GB".to_owned()]), ..well() }, "gpu", Fine, "H100, 570", None),
-        (Facts { speed: Speed::Unknown, ..well() }, "speed", Fine, "not measured", None),
+        (Facts { speed: Speed::Unknown("no SP1"), ..well() }, "speed", Fine, "not measured: no SP1", None),
         (well(), "speed", Fine, "executes 20.0 million cycles per second", None),
         (Facts { speed: Speed::Failed("SIGBUS".to_owned()), ..well() }, "speed", Problem, "SIGBUS", None),
         (
