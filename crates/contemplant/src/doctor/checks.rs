@@ -114,7 +114,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
     checks.push(shared_memory(facts.shared_memory, is_own));
     checks.extend(facts.state.as_ref().map(state));
     checks.push(gpu(&facts.gpu));
-    checks.extend(facts.snarks.first().and_then(docker));
+    checks.extend(facts.snarks.first().and_then(|facts| docker(facts, is_real)));
     checks.extend(facts.snarks.iter().map(|facts| snark(facts, is_real)));
     checks.push(speed(&facts.speed));
     if let Some(coordinator) = &facts.coordinator {
@@ -225,16 +225,22 @@ fn gpu(gpu: &Gpu) -> Check {
     }
 }
 
-/// Docker counts for the SNARKs alone, where its absence is said; here is only what it says.
-fn docker(facts: &SnarkFacts) -> Option<Check> {
-    let text = match facts.docker.as_ref()? {
-        Docker::Missing => "is not installed; only plonk and groth16 proofs take it".to_owned(),
-        Docker::Unusable(words) => format!("does not work, and plonk and groth16 proofs take it: {words}"),
-        Docker::WithoutImage if facts.may_pull_image => format!("works; it will fetch {} when needed", facts.image),
-        Docker::WithoutImage => format!("works, without the image {}", facts.image),
-        Docker::Ready => format!("works, and has the image {}", facts.image),
-    };
-    Some(Check::ok("docker", text))
+/// Docker counts for the SNARKs alone. That it is not installed is said there; that it is and does not work, here too.
+fn docker(facts: &SnarkFacts, is_real: bool) -> Option<Check> {
+    const NAME: &str = "docker";
+    Some(match facts.docker.as_ref()? {
+        _ if !is_real => Check::ok(NAME, "none of the configured provers would make use of it"),
+        Docker::Missing => Check::ok(NAME, "is not installed; only plonk and groth16 proofs take it"),
+        Docker::Unusable(words) => {
+            let check = Check::warning(NAME, format!("does not work, and plonk and groth16 proofs take it: {words}"));
+            Check { remedy: Obstacle::Docker(words.clone()).remedy(), ..check }
+        }
+        Docker::WithoutImage if facts.may_pull_image => {
+            Check::ok(NAME, format!("works, and will fetch {} when a proof needs it", facts.image))
+        }
+        Docker::WithoutImage => Check::ok(NAME, format!("works, without the image {}", facts.image)),
+        Docker::Ready => Check::ok(NAME, format!("works, and has the image {}", facts.image)),
+    })
 }
 
 fn snark(facts: &SnarkFacts, is_real: bool) -> Check {

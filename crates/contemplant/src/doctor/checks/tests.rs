@@ -232,6 +232,24 @@ fn a_mode_that_is_not_offered_says_the_commands_in_their_order() {
 }
 
 #[test]
+fn a_docker_that_does_not_work_is_a_warning_and_one_that_is_not_used_is_nothing() {
+    let unusable = Some(Docker::Unusable("permission denied".to_owned()));
+    let facts = |provers| {
+        let snark = |snark| SnarkFacts { docker: unusable.clone(), ..snark_facts(snark) };
+        Facts { snarks: Snark::ALL.map(snark).to_vec(), provers, ..well() }
+    };
+    let of = |facts: &Facts| {
+        let checks = judge(facts).checks;
+        checks.into_iter().find(|check| check.name == "docker").expect("checked")
+    };
+    let used = of(&facts(well().provers));
+    assert_eq!(used.verdict, Verdict::Warning);
+    assert!(used.text.contains("permission denied") && used.remedy.is_some(), "{used:?}");
+    let mock = of(&facts(vec![ProverFacts { backend: Backend::Mock, program: None }]));
+    assert_eq!((mock.verdict, mock.remedy), (Verdict::Ok, None));
+}
+
+#[test]
 fn what_proves_nothing_proves_nothing_and_a_lost_coordinator_changes_nothing_of_that() {
     let small = Facts { memory: Memory { total: GIB, available: GIB, limit: None }, ..well() };
     assert_eq!(judge(&small).proves, [""; 0]);

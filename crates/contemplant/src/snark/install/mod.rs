@@ -27,7 +27,8 @@ pub use self::download::DownloadError;
 use super::{CIRCUITS, COMPLETE, Snark, readiness::Files};
 use crate::{durable, machine::Room};
 
-/// An archive unpacks to less than this many times its size. SP1's were seen to do 4.8 (Plonk, 1.07 to 5.13 GB).
+/// An archive unpacks to less than this many times its size. An estimate: of older releases it is known that Plonk's
+/// archive had 1.15 GB (v3) and its files 5.13 GB (v2).
 const UNPACKED_PER_ARCHIVE: u64 = 5;
 
 /// What is to be installed, and from where.
