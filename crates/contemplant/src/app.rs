@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use network_lib::WorkerId;
+use network_lib::{Backend, ProofMode, WorkerId};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     agent::{Agent, AgentHandle, AgentParts, Identity},
     artifacts::{ArtifactClient, Patience},
-    config::Config,
+    config::{Config, provers::ProverProgram},
     journal::Journal,
+    machine::Memory,
     programs::ProgramCache,
     provers::ProverPort,
     session::{self, Endpoint, Pace},
+    snark,
     state::StateDirectory,
 };
 
@@ -69,6 +71,21 @@ impl App {
         self.identity.id
     }
 
+    /// The SNARKs that can be offered; nobody is asked where no prover would make one.
+    async fn snarks(&self) -> Vec<ProofMode> {
+        let is_asked = self
+            .config
+            .provers
+            .iter()
+            .any(|prover| prover.program == ProverProgram::BuiltIn && prover.backend != Backend::Mock);
+        if !is_asked {
+            return Vec::new();
+        }
+        let config = self.config.snark.clone();
+        let looking = tokio::task::spawn_blocking(move || snark::offered(&config, &Memory::look()));
+        looking.await.unwrap_or_default()
+    }
+
     /// Works until `stop`, and then ends cleanly: what is in hand stays in the journal.
     ///
     /// # Errors
@@ -86,8 +103,9 @@ impl App {
         // The agent ends before its provers do: it must not take their end for a fault of theirs.
         let (session_stop, agent_stop, provers_stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let provers =
-            self.config.provers.iter().map(|config| ProverPort::start(config, &tracker, &provers_stop)).collect();
+        let snarks = self.snarks().await;
+        let start = |config| ProverPort::start(config, &snarks, &tracker, &provers_stop);
+        let provers = self.config.provers.iter().map(start).collect();
         let parts = AgentParts {
             identity: self.identity,
             journal: self.journal,

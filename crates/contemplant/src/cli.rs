@@ -4,7 +4,13 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Overrides;
+use crate::{
+    config::Overrides,
+    snark::{
+        Snark,
+        install::{Origin, parse_sha256},
+    },
+};
 
 /// Proves for a Hierophant.
 #[derive(Debug, Parser)]
@@ -50,13 +56,41 @@ pub enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Say what this machine can prove, how fast, what is missing, and how to mend it
+    ///
+    /// Starts no prover, and works without a Hierophant. Ends with 1 when something keeps this machine from proving
+    /// anything or from reaching its Hierophant.
+    Doctor {
+        /// Say it in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Install the circuit files that Groth16 or Plonk proofs take: some gigabytes
+    ///
+    /// After an interruption the same command goes on where it stopped. Nothing is installed by half.
+    InstallCircuits {
+        /// Which circuit files
+        snark: Snark,
+        /// A file, or an http(s) address; without it where SP1 publishes them
+        #[arg(long, value_name = "FILE|URL", value_parser = Origin::parse)]
+        from: Option<Origin>,
+        /// SHA-256 that the archive must have
+        #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
+        sha256: Option<[u8; 32]>,
+    },
     /// Be the prover child of a contemplant
     #[command(hide = true)]
     Prover {
         /// What makes the proofs.
         #[arg(long)]
         backend: network_lib::Backend,
+        /// The SNARKs that this machine is ready for.
+        #[arg(long, value_delimiter = ',')]
+        snarks: Vec<network_lib::ProofMode>,
     },
+    /// Execute a program, and print how long that took
+    #[command(hide = true)]
+    Measure,
 }
 
 /// What to do with the configuration.
@@ -106,6 +140,12 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         assert!(!help.contains("prover child"), "{help}");
         let cli = Cli::parse_from(["contemplant", "prover", "--backend", "mock"]);
-        assert!(matches!(cli.command, Some(Command::Prover { backend: network_lib::Backend::Mock })));
+        let Some(Command::Prover { backend: network_lib::Backend::Mock, snarks }) = cli.command else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(snarks, []);
+        let cli = Cli::parse_from(["contemplant", "prover", "--backend", "cpu", "--snarks", "plonk,groth16"]);
+        let Some(Command::Prover { snarks, .. }) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(snarks, [network_lib::ProofMode::Plonk, network_lib::ProofMode::Groth16]);
     }
 }

@@ -8,16 +8,20 @@ pub mod app;
 pub mod artifacts;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 mod durable;
 pub mod failure;
 pub mod journal;
+pub mod machine;
 pub mod names;
 pub mod programs;
 pub mod provers;
 pub mod session;
 pub mod shutdown;
+pub mod snark;
 pub mod state;
 pub mod telemetry;
+pub mod tools;
 
 /// Whether this binary can be its own prover child.
 pub const HAS_BUILT_IN_PROVER: bool = cfg!(feature = "sp1");

@@ -8,11 +8,18 @@ use contemplant::{
     app::App,
     artifacts::Patience,
     cli::{Cli, Command, ConfigAction},
-    config::{self, Config, Overrides},
+    config::{self, Config, Overrides, Problem},
+    doctor,
+    machine::Memory,
     session::{Pace, SessionError},
-    shutdown, telemetry,
+    shutdown,
+    snark::{
+        self, Snark,
+        install::{self, Order, Origin},
+    },
+    telemetry,
 };
-use network_lib::Backend;
+use network_lib::{Backend, ProofMode};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The configuration is wrong: a restart will not help (`EX_CONFIG`).
@@ -22,10 +29,16 @@ const VERSION: u8 = 76;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Prover { backend }) = cli.command {
-        return prover_child(backend);
+    match cli.command {
+        Some(Command::Prover { backend, snarks }) => return prover_child(backend, &snarks),
+        Some(Command::Measure) => return measure(),
+        _ => {}
     }
-    let config = match config::load(&Overrides::from(cli.flags), config::process_environment(), HAS_BUILT_IN_PROVER) {
+    let config = config::load(&Overrides::from(cli.flags), config::process_environment(), HAS_BUILT_IN_PROVER);
+    if let Some(Command::Doctor { json }) = cli.command {
+        return examine(&config, json);
+    }
+    let config = match config {
         Ok(config) => config,
         Err(problems) => {
             let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}\n")).collect();
@@ -33,15 +46,15 @@ fn main() -> ExitCode {
             return ExitCode::from(CONFIGURATION);
         }
     };
-    if let Some(Command::Config { action }) = cli.command {
-        match action {
-            ConfigAction::Show => say(&mut io::stdout(), &config.to_string()),
-            ConfigAction::Check => {
-                let warnings: Vec<String> = config.warnings.iter().map(|text| format!("Warning: {text}.\n")).collect();
-                say(&mut io::stdout(), &format!("{}The configuration is fine.\n", warnings.concat()));
-            }
+    match cli.command {
+        Some(Command::InstallCircuits { snark, from, sha256 }) => {
+            return install_circuits(&config, snark, from, sha256);
         }
-        return ExitCode::SUCCESS;
+        Some(Command::Config { action }) => {
+            show_or_check(&config, action);
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     if let Err(error) = telemetry::init(&config.telemetry) {
         say(&mut io::stderr(), &format!("Cannot log: {error}\n"));
@@ -73,9 +86,82 @@ fn run(config: Config) -> anyhow::Result<()> {
     outcome
 }
 
+fn show_or_check(config: &Config, action: ConfigAction) {
+    match action {
+        ConfigAction::Show => say(&mut io::stdout(), &config.to_string()),
+        ConfigAction::Check => {
+            let warnings: Vec<String> = config.warnings.iter().map(|text| format!("Warning: {text}.\n")).collect();
+            say(&mut io::stdout(), &format!("{}The configuration is fine.\n", warnings.concat()));
+        }
+    }
+}
+
+/// Says how this machine is. 1 when something keeps it from proving or from reaching its coordinator.
+fn examine(config: &Result<Config, Vec<Problem>>, json: bool) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let facts = runtime.block_on(doctor::look(config.as_ref().map_err(Vec::as_slice)));
+    let diagnosis = doctor::judge(&facts);
+    let report = if json { doctor::report::json(&diagnosis) } else { doctor::report::text(&diagnosis) };
+    say(&mut io::stdout(), &report);
+    if diagnosis.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn install_circuits(config: &Config, snark: Snark, from: Option<Origin>, sha256: Option<[u8; 32]>) -> ExitCode {
+    // Fails when a provider is chosen already, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let installed = || -> anyhow::Result<()> {
+        let from = match from {
+            Some(from) => from,
+            None => Origin::Web(snark.published_at().parse()?),
+        };
+        let directory = config.snark.directory(snark).map(Into::into);
+        let order = Order { snark, directory, from, sha256 };
+        let mut tell = |text: &str| say(&mut io::stdout(), &format!("{text}\n"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(install::install(&order, &mut tell))?;
+        let all = snark::look(&config.snark, &Memory::look(), true);
+        let left: Vec<_> = all.into_iter().filter(|facts| facts.snark == snark).flat_map(|f| f.obstacles()).collect();
+        for obstacle in &left {
+            tell(&format!("Still missing for {} proofs: {obstacle}.", snark.name()));
+        }
+        if left.is_empty() {
+            tell(&format!("A contemplant that is started from now on offers {} proofs.", snark.name()));
+        }
+        Ok(())
+    };
+    match installed() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    say(&mut io::stderr(), &format!("{}.\n", contemplant::failure::chain(error.as_ref())));
+    ExitCode::FAILURE
+}
+
 #[cfg(feature = "sp1")]
-fn prover_child(backend: Backend) -> ExitCode {
-    match proving_sp1::run_prover_child(backend) {
+fn measure() -> ExitCode {
+    match proving_sp1::measure() {
+        Ok(measured) => {
+            say(&mut io::stdout(), &doctor::print_measure(measured.cycles, measured.took));
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error.into()),
+    }
+}
+
+#[cfg(not(feature = "sp1"))]
+fn measure() -> ExitCode {
+    failed(&anyhow::anyhow!("this contemplant was built without SP1 and executes nothing"))
+}
+
+#[cfg(feature = "sp1")]
+fn prover_child(backend: Backend, snarks: &[ProofMode]) -> ExitCode {
+    match proving_sp1::run_prover_child(backend, snarks) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&mut io::stderr(), &format!("The prover child ends: {}\n", contemplant::failure::chain(&error)));
@@ -85,7 +171,7 @@ fn prover_child(backend: Backend) -> ExitCode {
 }
 
 #[cfg(not(feature = "sp1"))]
-fn prover_child(backend: Backend) -> ExitCode {
+fn prover_child(backend: Backend, _: &[ProofMode]) -> ExitCode {
     let text =
         format!("This contemplant was built without SP1 and is no {backend} prover: give the prover a program.\n");
     say(&mut io::stderr(), &text);

@@ -1,7 +1,7 @@
 //! The provers: one child process each, spoken to in order and without holding up the agent.
 
 use async_trait::async_trait;
-use network_lib::{AttemptId, CircuitVersion, Fault, ProverProfile};
+use network_lib::{AttemptId, CircuitVersion, Fault, ProofMode, ProverProfile};
 use proving::{ChildCommand, ProveOrder, ProverChild, ProverError, ProverReport, ProverSettings};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -58,9 +58,11 @@ impl std::fmt::Debug for ProverPort {
 }
 
 impl ProverPort {
-    /// Starts the child that `config` describes. It is killed on `stop`.
-    pub fn start(config: &ProverConfig, tracker: &TaskTracker, stop: &CancellationToken) -> Self {
-        let (child, reports) = ProverChild::start(command(config), ProverSettings::default(), tracker, stop.clone());
+    /// Starts the child that `config` describes. It is killed on `stop`. `snarks` are what this machine is ready for
+    /// besides what every prover can do.
+    pub fn start(config: &ProverConfig, snarks: &[ProofMode], tracker: &TaskTracker, stop: &CancellationToken) -> Self {
+        let (child, reports) =
+            ProverChild::start(command(config, snarks), ProverSettings::default(), tracker, stop.clone());
         Self { placeholder: placeholder(config), prover: Box::new(child), reports }
     }
 }
@@ -77,14 +79,17 @@ pub fn placeholder(config: &ProverConfig) -> ProverProfile {
     }
 }
 
-fn command(config: &ProverConfig) -> ChildCommand {
+fn command(config: &ProverConfig, snarks: &[ProofMode]) -> ChildCommand {
     match &config.program {
-        // The link leads to this very binary even after the file was replaced by another version.
-        ProverProgram::BuiltIn => ChildCommand {
-            program: "/proc/self/exe".into(),
-            args: ["prover", "--backend", config.backend.name()].map(Into::into).to_vec(),
-            env: Vec::new(),
-        },
+        ProverProgram::BuiltIn => {
+            let mut args: Vec<_> = ["prover", "--backend", config.backend.name()].map(Into::into).to_vec();
+            if !snarks.is_empty() {
+                let names: Vec<&str> = snarks.iter().map(|mode| mode.name()).collect();
+                args.extend(["--snarks".into(), names.join(",").into()]);
+            }
+            // The link leads to this very binary even after the file was replaced by another version.
+            ChildCommand { program: "/proc/self/exe".into(), args, env: Vec::new() }
+        }
         ProverProgram::External { program, args } => {
             ChildCommand { program: program.clone(), args: args.iter().map(Into::into).collect(), env: Vec::new() }
         }
@@ -146,4 +151,21 @@ pub(crate) fn drive<A: Send + 'static>(
         }
     });
     sender
+}
+
+#[cfg(test)]
+mod tests {
+    use network_lib::{Backend, Vm};
+
+    use super::*;
+
+    #[test]
+    fn a_prover_of_our_own_is_told_what_the_machine_is_ready_for_and_another_program_is_left_alone() {
+        let own = ProverConfig { vm: Vm::Sp1, backend: Backend::Cpu, program: ProverProgram::BuiltIn };
+        assert_eq!(command(&own, &[]).args, ["prover", "--backend", "cpu"]);
+        let both = [ProofMode::Plonk, ProofMode::Groth16];
+        assert_eq!(command(&own, &both).args, ["prover", "--backend", "cpu", "--snarks", "plonk,groth16"]);
+        let program = ProverProgram::External { program: "/p".into(), args: vec!["a".to_owned()] };
+        assert_eq!(command(&ProverConfig { program, ..own }, &both).args, ["a"]);
+    }
 }

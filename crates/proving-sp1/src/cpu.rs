@@ -15,7 +15,6 @@ use proving_sp1_engine::FullEngine;
 use sp1_sdk::ProofFromNetwork;
 
 use crate::{
-    circuits,
     convert::{circuit_version, sdk_mode},
     decode,
     execute::{Executor, execute},
@@ -36,14 +35,17 @@ pub struct CpuProver {
 }
 
 impl CpuProver {
-    /// Builds the prover.
+    /// Builds the prover. It makes `snarks` besides core and compressed proofs: whether this machine can, is for the
+    /// caller to know.
     ///
     /// # Errors
     /// Why SP1 could not be set up.
-    pub async fn build() -> Result<Self, String> {
+    pub async fn build(snarks: &[ProofMode]) -> Result<Self, String> {
         let memory_bytes = memory_bytes();
         let mut modes = vec![ProofMode::Core, ProofMode::Compressed];
-        modes.extend(circuits::provable());
+        modes.extend(snarks.iter().filter(|mode| matches!(mode, ProofMode::Plonk | ProofMode::Groth16)));
+        modes.sort_unstable();
+        modes.dedup();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let profile = ProverProfile {
             vm: Vm::Sp1,

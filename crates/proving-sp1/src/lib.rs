@@ -4,20 +4,22 @@
 //! internal types. Everything here runs in a child process, since SP1 may panic, hang, abort or run out of
 //! memory on bytes that come from outside.
 
-mod circuits;
 mod convert;
 pub mod cpu;
 pub mod decode;
 pub mod execute;
 mod keys;
+mod measure;
 pub mod mock;
 mod panics;
 pub mod verify;
 
-use network_lib::Backend;
+use network_lib::{Backend, ProofMode};
 use proving::child::{Channel, ServeError, serve_prover, serve_verifier};
 
 pub use convert::circuit_version;
+pub use measure::{Measured, measure};
+pub use sp1_prover::build::CIRCUIT_ARTIFACTS_URL_BASE as CIRCUIT_FILES_PUBLISHED_AT;
 
 /// Why a child could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub enum ChildError {
     /// The prover did not come up.
     #[error("cannot build the prover: {0}")]
     Prover(String),
+    /// The program that measures did not execute.
+    #[error("cannot measure: {0}")]
+    Measure(String),
     /// The parent cannot be spoken with.
     #[error("cannot serve")]
     Serve(#[from] ServeError),
@@ -36,17 +41,18 @@ pub enum ChildError {
 /// Runs this process as a prover child, until its parent goes, which ends the process.
 ///
 /// To be called first thing in `main`, before anything reads standard input or writes standard output. The CPU
-/// prover takes minutes of processor time before it is ready, and some gigabytes of memory for good.
+/// prover takes minutes of processor time before it is ready, and some gigabytes of memory for good. Whether this
+/// machine can make `snarks`, the caller has found out: SP1 fails at them after hours of work when something is missing.
 ///
 /// # Errors
 /// [`ChildError`]
-pub fn run_prover_child(backend: Backend) -> Result<(), ChildError> {
+pub fn run_prover_child(backend: Backend, snarks: &[ProofMode]) -> Result<(), ChildError> {
     let channel = Channel::take()?;
     let runtime = runtime()?;
     runtime.block_on(async {
         match backend {
             Backend::Cpu => {
-                let prover = cpu::CpuProver::build().await.map_err(ChildError::Prover)?;
+                let prover = cpu::CpuProver::build(snarks).await.map_err(ChildError::Prover)?;
                 serve_prover(channel, prover).await?;
             }
             Backend::Mock => serve_prover(channel, mock::MockProver::build()).await?,
@@ -66,6 +72,12 @@ pub fn run_verifier_child() -> Result<(), ChildError> {
     let verifier = runtime()?.block_on(verify::Sp1Verifier::build());
     serve_verifier(channel, &verifier)?;
     Ok(())
+}
+
+/// Where SP1 looks for its circuit files, Groth16's and Plonk's.
+pub fn circuit_directories() -> [Option<std::path::PathBuf>; 2] {
+    use sp1_prover::build::{groth16_circuit_artifacts_dir, plonk_circuit_artifacts_dir};
+    [groth16_circuit_artifacts_dir().ok(), plonk_circuit_artifacts_dir().ok()]
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, ChildError> {

@@ -7,6 +7,7 @@ pub mod coordinator;
 mod legacy;
 pub mod provers;
 mod raw;
+pub mod snark;
 pub mod storage;
 pub mod telemetry;
 
@@ -14,8 +15,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 
+use crate::snark::Snark;
+
 use self::{
-    coordinator::CoordinatorConfig, provers::ProverConfig, raw::Reader, storage::StorageConfig,
+    coordinator::CoordinatorConfig, provers::ProverConfig, raw::Reader, snark::SnarkConfig, storage::StorageConfig,
     telemetry::TelemetryConfig,
 };
 
@@ -61,6 +64,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// The provers, in the order of their indices.
     pub provers: Vec<ProverConfig>,
+    /// What Groth16 and Plonk take.
+    pub snark: SnarkConfig,
     /// Logs.
     pub telemetry: TelemetryConfig,
     /// How long a stop waits for proofs that are being made or delivered.
@@ -85,6 +90,7 @@ pub fn load(
         coordinator: CoordinatorConfig::read(&mut reader),
         storage: StorageConfig::read(&mut reader, &environment),
         provers: provers::read(&mut reader, overrides.mock, has_built_in_prover),
+        snark: SnarkConfig::read(&mut reader, &environment),
         telemetry: TelemetryConfig::read(&mut reader),
         drain_timeout: reader.duration("drain_timeout").unwrap_or(Duration::ZERO),
         warnings: Vec::new(),
@@ -102,7 +108,7 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
 impl fmt::Display for Config {
     /// A file that says the same. Secrets are not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { coordinator, storage, provers, telemetry, drain_timeout, warnings: _ } = self;
+        let Self { coordinator, storage, provers, snark, telemetry, drain_timeout, warnings: _ } = self;
         let text = |value: &str| toml_text(value);
         writeln!(f, "hierophant_ws_address = {}", text(coordinator.ws_address.as_str()))?;
         match &coordinator.name {
@@ -118,6 +124,10 @@ impl fmt::Display for Config {
         let bytes = |size: ByteSize| size.as_u64();
         writeln!(f, "max_program_cache_bytes = {}", bytes(storage.max_program_cache_bytes))?;
         writeln!(f, "min_free_disk_bytes = {}", bytes(storage.min_free_disk_bytes))?;
+        for (key, kind) in [("min_groth16_memory_bytes", Snark::Groth16), ("min_plonk_memory_bytes", Snark::Plonk)] {
+            writeln!(f, "{key} = {}", bytes(snark.min_memory(kind)))?;
+        }
+        writeln!(f, "allow_gnark_image_pull = {}", snark.may_pull_image)?;
         writeln!(f, "drain_timeout = {}", text(&humantime::format_duration(*drain_timeout).to_string()))?;
         writeln!(f, "log = {}", text(&telemetry.filter))?;
         writeln!(f, "log_format = {}", text(telemetry.format.name()))?;

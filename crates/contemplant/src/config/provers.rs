@@ -51,17 +51,7 @@ struct RawProver {
 
 /// Reads `[[provers]]`; `mock` is short for one mock prover. Without either there is one CPU prover.
 pub(super) fn read(reader: &mut Reader, mock: bool, has_built_in_prover: bool) -> Vec<ProverConfig> {
-    let is_mock = mock
-        || match reader.value("mock") {
-            None => false,
-            Some(Value::Bool(_, is_mock)) => *is_mock,
-            Some(Value::String(_, text)) if text == "true" => true,
-            Some(Value::String(_, text)) if text == "false" => false,
-            Some(_) => {
-                reader.problem("mock", "expected true or false");
-                false
-            }
-        };
+    let is_mock = mock || reader.flag("mock").unwrap_or(false);
     let raw = match reader.value("provers").cloned() {
         _ if is_mock => vec![Value::from(figment::value::Dict::from([("backend".to_owned(), Value::from("mock"))]))],
         None => vec![Value::from(figment::value::Dict::new())],

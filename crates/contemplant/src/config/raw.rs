@@ -12,7 +12,7 @@ use figment::{
 use super::{Overrides, Problem, legacy};
 
 /// Every key of the top level that has a meaning.
-pub(super) const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 16] = [
     "hierophant_ws_address",
     "contemplant_name",
     "worker_token",
@@ -21,6 +21,9 @@ pub(super) const KEYS: [&str; 13] = [
     "state_directory",
     "max_program_cache_bytes",
     "min_free_disk_bytes",
+    "min_groth16_memory_bytes",
+    "min_plonk_memory_bytes",
+    "allow_gnark_image_pull",
     "drain_timeout",
     "log",
     "log_format",
@@ -135,6 +138,19 @@ impl Reader {
             return bytes.map(ByteSize::b);
         }
         self.parsed(key, |text| text.parse().map_err(|_| format!("{text:?} is not a size: write it like \"2GiB\"")))
+    }
+
+    /// True or false, in quotes too: the environment has nothing but text.
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+        match self.values.get(key)? {
+            Value::Bool(_, flag) => Some(*flag),
+            Value::String(_, text) if text == "true" => Some(true),
+            Value::String(_, text) if text == "false" => Some(false),
+            _ => {
+                self.problem(key, "expected true or false");
+                None
+            }
+        }
     }
 
     /// A time: `"30s"`.

@@ -231,3 +231,14 @@ fn a_home_is_needed_or_a_state_directory() {
     let config = load(&Overrides::default(), variables, true).expect("fine");
     assert_eq!(config.storage.state_directory, PathBuf::from("/state/contemplant"));
 }
+
+#[test]
+fn what_snarks_take_can_be_set() {
+    let text = "min_groth16_memory_bytes = \"8GiB\"\nallow_gnark_image_pull = true";
+    let config = of_text(text, &[("CONTEMPLANT_MIN_PLONK_MEMORY_BYTES", "32GiB")]).expect("fine");
+    assert_eq!(config.snark.min_memory(Snark::Groth16), ByteSize::gib(8));
+    assert_eq!(config.snark.min_memory(Snark::Plonk), ByteSize::gib(32));
+    assert!(config.snark.may_pull_image);
+    assert!(of_text("", &[("CONTEMPLANT_ALLOW_GNARK_IMAGE_PULL", "true")]).expect("fine").snark.may_pull_image);
+    assert_eq!(problems("allow_gnark_image_pull = 1"), ["allow_gnark_image_pull: expected true or false"]);
+}

@@ -21,7 +21,7 @@ use network_lib::{AttemptId, ProverProfile, RequestId, WorkerId, WorkerProfile, 
 use self::{deadlines::Deadlines, queue::Queue, worker::can_prove};
 pub use self::{
     queue::{QueuedRequest, Requirement},
-    waiting::WaitingReason,
+    waiting::{Unserved, WaitingReason},
     worker::{Lease, SessionId, Worker},
 };
 use crate::{Moment, Now, Timestamp};

@@ -100,6 +100,11 @@ impl Queue {
         self.places.len()
     }
 
+    /// What waiting requests need, and how many need it.
+    pub(super) fn lengths(&self) -> impl Iterator<Item = (&Requirement, usize)> {
+        self.lines.iter().map(|(requirement, line)| (requirement, line.len()))
+    }
+
     /// One line per requirement, each in serving order.
     pub(super) fn lines(&self) -> impl Iterator<Item = (&Requirement, impl Iterator<Item = &QueuedRequest>)> {
         self.lines.iter().map(|(requirement, line)| (requirement, line.values()))

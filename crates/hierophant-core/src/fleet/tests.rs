@@ -110,6 +110,38 @@ fn a_request_that_nobody_can_prove_waits_and_says_why_while_others_pass() {
 }
 
 #[test]
+fn what_nobody_can_prove_is_listed_by_kind_until_somebody_can() {
+    let mut fleet = fleet();
+    let unserved = |fleet: &Fleet| {
+        let mut list: Vec<_> =
+            fleet.unserved().map(|kind| (kind.requirement.mode, kind.waiting, kind.reason)).collect();
+        list.sort_by_key(|(mode, ..)| *mode);
+        list
+    };
+    for (n, mode) in [(1, ProofMode::Groth16), (2, ProofMode::Groth16), (3, ProofMode::Core), (4, ProofMode::Core)] {
+        fleet.apply(Event::Queued(queued(n, mode, 100)), now(0));
+    }
+    let nobody = WaitingReason::NoWorkers;
+    assert_eq!(unserved(&fleet), [(ProofMode::Core, 2, nobody.clone()), (ProofMode::Groth16, 2, nobody.clone())]);
+    // One worker for two core requests is busy, which is no reason to complain; groth16 still is.
+    fleet.apply(joined(1, 1), now(1));
+    fleet
+        .apply(Event::Claimed { request: request_id(3), worker: worker_id(1), prover: 0, attempt: attempt(1) }, now(1));
+    let reason = |not_ready| WaitingReason::NoCapableWorker { requirement: requirement(ProofMode::Groth16), not_ready };
+    assert_eq!(unserved(&fleet), [(ProofMode::Groth16, 2, reason(0))]);
+    // A prover that is being started says nothing of what it will prove.
+    fleet.apply(Event::Joined { session: SessionId(2), profile: profile(2, 1, &[]), leases: Vec::new() }, now(2));
+    assert_eq!(unserved(&fleet), [(ProofMode::Groth16, 2, reason(1))]);
+    assert!(reason(1).to_string().ends_with("sp1-v6.1.0; 1 prover is not ready yet"), "{}", reason(1));
+    let provers = profile(2, 1, &[ProofMode::Core, ProofMode::Groth16]).provers;
+    fleet.apply(Event::ProversChanged { worker: worker_id(2), provers }, now(3));
+    assert_eq!(unserved(&fleet), []);
+    // The able worker takes no more: that is worth a word again.
+    fleet.apply(Event::Draining { worker: worker_id(2) }, now(4));
+    assert_eq!(unserved(&fleet), [(ProofMode::Groth16, 1, reason(0))]);
+}
+
+#[test]
 fn a_worker_that_failed_gets_the_request_again_only_when_no_other_could() {
     let mut fleet = fleet();
     fleet.apply(joined(1, 1), now(0));

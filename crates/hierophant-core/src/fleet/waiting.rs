@@ -12,7 +12,12 @@ pub enum WaitingReason {
     /// No worker is connected.
     NoWorkers,
     /// Workers are connected, but none makes such proofs.
-    NoCapableWorker(Requirement),
+    NoCapableWorker {
+        /// What nobody can do.
+        requirement: Requirement,
+        /// How many of their provers are not ready yet, and may turn out to.
+        not_ready: usize,
+    },
     /// Workers that could are busy.
     Busy {
         /// How many could.
@@ -26,8 +31,13 @@ impl fmt::Display for WaitingReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoWorkers => f.write_str("no worker is connected"),
-            Self::NoCapableWorker(Requirement { vm, circuit_version, mode }) => {
-                write!(f, "no connected worker proves {mode} for {vm} circuit {circuit_version}")
+            Self::NoCapableWorker { requirement: Requirement { vm, circuit_version, mode }, not_ready } => {
+                write!(f, "no connected worker proves {mode} for {vm} circuit {circuit_version}")?;
+                match not_ready {
+                    0 => Ok(()),
+                    1 => f.write_str("; 1 prover is not ready yet"),
+                    several => write!(f, "; {several} provers are not ready yet"),
+                }
             }
             Self::Busy { capable, ahead } => {
                 write!(f, "all {capable} capable workers are busy; {ahead} requests go first")
@@ -36,21 +46,48 @@ impl fmt::Display for WaitingReason {
     }
 }
 
+/// Requests of one kind that nobody can prove now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unserved {
+    /// What they need.
+    pub requirement: Requirement,
+    /// How many wait.
+    pub waiting: usize,
+    /// Why they wait.
+    pub reason: WaitingReason,
+}
+
 impl Fleet {
     /// Why the request waits; `None` when it does not.
     pub fn waiting_reason(&self, id: RequestId) -> Option<WaitingReason> {
-        let request = self.queue.get(id)?;
-        let requirement = &request.requirement;
-        let available = || self.workers.values().filter(|worker| worker.is_available());
-        if available().next().is_none() {
+        let requirement = &self.queue.get(id)?.requirement;
+        self.why_unserved(requirement).or_else(|| {
+            let capable = self.workers.values().filter(|worker| worker.is_capable(requirement)).count();
+            Some(WaitingReason::Busy { capable, ahead: self.queue.position(id).unwrap_or(0) })
+        })
+    }
+
+    /// The kinds of requests that wait and that no connected worker proves, busy or not. Costs nothing per request.
+    pub fn unserved(&self) -> impl Iterator<Item = Unserved> {
+        self.queue.lengths().filter_map(|(requirement, waiting)| {
+            let reason = self.why_unserved(requirement)?;
+            Some(Unserved { requirement: requirement.clone(), waiting, reason })
+        })
+    }
+
+    /// Why nobody can do this; `None` when someone can, busy or not.
+    fn why_unserved(&self, requirement: &Requirement) -> Option<WaitingReason> {
+        let mut available = self.workers.values().filter(|worker| worker.is_available()).peekable();
+        if available.peek().is_none() {
             return Some(WaitingReason::NoWorkers);
         }
-        let capable = available()
-            .filter(|worker| worker.profile.provers.iter().any(|prover| can_prove(prover, requirement)))
-            .count();
-        if capable == 0 {
-            return Some(WaitingReason::NoCapableWorker(requirement.clone()));
+        let mut not_ready = 0;
+        for prover in available.flat_map(|worker| &worker.profile.provers) {
+            if can_prove(prover, requirement) {
+                return None;
+            }
+            not_ready += usize::from(prover.modes.is_empty());
         }
-        Some(WaitingReason::Busy { capable, ahead: self.queue.position(id).unwrap_or(0) })
+        Some(WaitingReason::NoCapableWorker { requirement: requirement.clone(), not_ready })
     }
 }

@@ -10,7 +10,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{FleetView, Inbox, Message, Outbound, WorkerView};
+use super::{
+    complaints::Complaints,
+    handle::{FleetView, Inbox, Message, Outbound, WorkerView},
+};
 use crate::service::Service;
 
 /// How often time passes for the fleet. Timeouts are at least twenty times as long.
@@ -32,6 +35,7 @@ pub struct FleetActor {
     addresses: HashMap<WorkerId, String>,
     inbox: Inbox,
     service: Service,
+    complaints: Complaints,
     ticks: u32,
 }
 
@@ -50,6 +54,7 @@ impl FleetActor {
             addresses: HashMap::new(),
             inbox,
             service,
+            complaints: Complaints::default(),
             ticks: 0,
         }
     }
@@ -81,7 +86,13 @@ impl FleetActor {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Event(event) => self.apply(event),
+            Message::Event(event) => {
+                let may_be_unserved = matches!(event, Event::Queued(_));
+                self.apply(event);
+                if may_be_unserved {
+                    self.complain();
+                }
+            }
             Message::Join { session, profile, address, leases, mailbox } => {
                 let worker = profile.id;
                 self.sessions.insert(session, Session { worker, mailbox });
@@ -110,11 +121,25 @@ impl FleetActor {
 
     fn tick(&mut self) {
         self.apply(Event::Tick);
+        self.complain();
         self.addresses.retain(|worker, _| self.fleet.worker(*worker).is_some());
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_RECONCILE) {
             let service = self.service.clone();
             self.service.tasks.spawn(async move { service.reconcile().await });
+        }
+    }
+
+    /// Tells the operator what waits without anyone who could prove it: on acceptance, and when the last able worker
+    /// has left.
+    fn complain(&mut self) {
+        let now = self.service.clock.now().moment;
+        for unserved in self.fleet.unserved().filter(|unserved| self.complaints.is_news(unserved, now)) {
+            let requirement = &unserved.requirement;
+            tracing::warn!(mode = %requirement.mode, circuit_version = %requirement.circuit_version,
+                waiting = unserved.waiting, reason = %unserved.reason,
+                "{} requests wait and nobody can prove them: on a machine that should, run contemplant doctor",
+                requirement.mode);
         }
     }
 

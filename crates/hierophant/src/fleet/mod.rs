@@ -1,6 +1,7 @@
 //! The shell around [`hierophant_core::Fleet`]: one task owns the live state, workers' sessions talk to it.
 
 mod actor;
+mod complaints;
 mod handle;
 mod session;
 

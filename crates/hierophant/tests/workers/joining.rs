@@ -1,7 +1,15 @@
 //! Who may join, and what becomes of those who may not.
 
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
 use hierophant_core::FleetSettings;
-use network_lib::protocol::{Instruction, Report};
+use network_lib::{
+    ProofMode,
+    protocol::{Instruction, Report},
+};
 use tokio_tungstenite::tungstenite::{Message, http::StatusCode};
 
 use crate::{
@@ -54,6 +62,56 @@ async fn garbage_ends_the_session_with_a_reason_and_disturbs_nobody() {
     assert!(chatty.hear_the_end().await.contains("binary frames"));
     coordinator.submit().await;
     good.assigned().await;
+}
+
+#[tokio::test]
+async fn a_mode_that_nobody_proves_is_said_in_the_log_and_on_the_requests_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::default();
+    // For the whole process, since callsites are cached across threads: no other test here asks for plonk.
+    tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).init();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let _worker = Worker::join(&coordinator, 1).await;
+    while coordinator.facts("/health").await["contemplants"] == 0 {}
+    let id = coordinator.submit_mode(ProofMode::Plonk).await;
+    let page = coordinator.facts(&format!("/requests/{id}")).await;
+    let reason = "no connected worker proves plonk for sp1 circuit sp1-v6.1.0";
+    assert_eq!(page["waiting"], reason);
+    let warnings: Vec<String> = log.lines().into_iter().filter(|line| line.contains(reason)).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("WARN") && warnings[0].contains("contemplant doctor"), "{warnings:?}");
+
+    coordinator.submit_mode(ProofMode::Plonk).await;
+    coordinator.facts("/health").await;
+    assert_eq!(log.lines().iter().filter(|line| line.contains(reason)).count(), 1, "said once for a while");
+}
+
+/// What was logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
 }
 
 #[tokio::test]

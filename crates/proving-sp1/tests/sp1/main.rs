@@ -45,6 +45,13 @@ fn judge(proof: &[u8], change: impl FnOnce(&mut VerifyOrder)) -> Result<proving:
 
 // ---- executing
 
+#[test]
+fn a_doctor_measures_some_ten_million_cycles() {
+    let measured = proving_sp1::measure().unwrap();
+    assert!(measured.cycles > 1_000_000 && measured.cycles < 100_000_000, "{measured:?}");
+    assert!(!measured.took.is_zero(), "{measured:?}");
+}
+
 #[tokio::test]
 async fn a_program_executes_with_its_cycles_and_public_values() {
     let engine = LightEngine::build();

@@ -1,0 +1,83 @@
+//! What this machine can prove, how fast, what is missing, and how to mend it.
+//!
+//! [`look`] gathers [`Facts`], [`checks::judge`] judges them, [`report`] says it. Nothing is changed and no prover is
+//! started.
+
+pub mod checks;
+mod coordinator;
+pub mod facts;
+mod gpu;
+pub mod report;
+mod speed;
+
+use tokio::task::spawn_blocking;
+
+use self::facts::{ProverFacts, StateFacts};
+pub use self::{
+    checks::{Check, Diagnosis, Verdict, judge},
+    facts::Facts,
+    speed::print as print_measure,
+};
+use crate::{
+    config::{Config, Problem, provers::ProverProgram},
+    machine::{Memory, Room, cores, is_writable},
+    snark,
+};
+
+/// Looks at this machine and at what the configuration names. Takes seconds; each thing that does not answer is
+/// waited for ten seconds or so.
+pub async fn look(configuration: Result<&Config, &[Problem]>) -> Facts {
+    // Measured before anything else is at work.
+    let speed = speed::measure(configuration.map_or(&[], |config| &config.provers)).await;
+    let memory = Memory::look();
+    let gpu = spawn_blocking(gpu::look);
+    let mut facts = Facts {
+        configuration: Ok(Vec::new()),
+        provers: Vec::new(),
+        cores: cores(),
+        memory,
+        shared_memory: Room::look("/dev/shm".as_ref()),
+        state: None,
+        gpu: facts::Gpu::None,
+        snarks: Vec::new(),
+        coordinator: None,
+        speed,
+    };
+    match configuration {
+        Ok(config) => {
+            let snarks = {
+                let config = config.snark.clone();
+                spawn_blocking(move || snark::look(&config, &memory, true))
+            };
+            facts.coordinator = Some(Box::pin(coordinator::look(&config.coordinator)).await);
+            facts.configuration = Ok(config.warnings.clone());
+            facts.provers = config.provers.iter().map(prover).collect();
+            facts.state = Some(state(config));
+            facts.snarks = snarks.await.unwrap_or_default();
+        }
+        Err(problems) => facts.configuration = Err(problems.iter().map(Problem::to_string).collect()),
+    }
+    facts.gpu = gpu.await.unwrap_or(facts::Gpu::None);
+    facts
+}
+
+fn prover(config: &crate::config::provers::ProverConfig) -> ProverFacts {
+    let program = match &config.program {
+        ProverProgram::BuiltIn => None,
+        ProverProgram::External { program, .. } => {
+            let is_there = program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok();
+            Some((program.clone(), is_there))
+        }
+    };
+    ProverFacts { backend: config.backend, program }
+}
+
+fn state(config: &Config) -> StateFacts {
+    let path = config.storage.state_directory.clone();
+    StateFacts {
+        is_writable: is_writable(&path),
+        room: Room::look(&path),
+        min_free: config.storage.min_free_disk_bytes.as_u64(),
+        path,
+    }
+}
