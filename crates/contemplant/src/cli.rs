@@ -56,6 +56,9 @@ pub enum Command {
         /// What makes the proofs.
         #[arg(long)]
         backend: network_lib::Backend,
+        /// What a mock prover plays.
+        #[arg(long, default_value = "")]
+        script: String,
     },
 }
 
@@ -106,6 +109,6 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         assert!(!help.contains("prover child"), "{help}");
         let cli = Cli::parse_from(["contemplant", "prover", "--backend", "mock"]);
-        assert!(matches!(cli.command, Some(Command::Prover { backend: network_lib::Backend::Mock })));
+        assert!(matches!(cli.command, Some(Command::Prover { backend: network_lib::Backend::Mock, .. })));
     }
 }

@@ -22,8 +22,8 @@ const VERSION: u8 = 76;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Prover { backend }) = cli.command {
-        return prover_child(backend);
+    if let Some(Command::Prover { backend, script }) = cli.command {
+        return prover_child(backend, &script);
     }
     let config = match config::load(&Overrides::from(cli.flags), config::process_environment(), HAS_BUILT_IN_PROVER) {
         Ok(config) => config,
@@ -74,8 +74,16 @@ fn run(config: Config) -> anyhow::Result<()> {
 }
 
 #[cfg(feature = "sp1")]
-fn prover_child(backend: Backend) -> ExitCode {
-    match proving_sp1::run_prover_child(backend) {
+fn prover_child(backend: Backend, script: &str) -> ExitCode {
+    use proving::script::{Origin, Script};
+    let script = match Script::parse(script, Origin::Operator) {
+        Ok(script) => script,
+        Err(error) => {
+            say(&mut io::stderr(), &format!("The prover child does not start: {error}\n"));
+            return ExitCode::from(CONFIGURATION);
+        }
+    };
+    match proving_sp1::run_prover_child(backend, script) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&mut io::stderr(), &format!("The prover child ends: {}\n", contemplant::failure::chain(&error)));
@@ -85,7 +93,7 @@ fn prover_child(backend: Backend) -> ExitCode {
 }
 
 #[cfg(not(feature = "sp1"))]
-fn prover_child(backend: Backend) -> ExitCode {
+fn prover_child(backend: Backend, _script: &str) -> ExitCode {
     let text =
         format!("This contemplant was built without SP1 and is no {backend} prover: give the prover a program.\n");
     say(&mut io::stderr(), &text);

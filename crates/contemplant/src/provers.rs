@@ -80,11 +80,13 @@ pub fn placeholder(config: &ProverConfig) -> ProverProfile {
 fn command(config: &ProverConfig) -> ChildCommand {
     match &config.program {
         // The link leads to this very binary even after the file was replaced by another version.
-        ProverProgram::BuiltIn => ChildCommand {
-            program: "/proc/self/exe".into(),
-            args: ["prover", "--backend", config.backend.name()].map(Into::into).to_vec(),
-            env: Vec::new(),
-        },
+        ProverProgram::BuiltIn => {
+            let mut args: Vec<_> = ["prover", "--backend", config.backend.name()].map(Into::into).to_vec();
+            if let Some(script) = &config.script {
+                args.extend(["--script".into(), script.text().into()]);
+            }
+            ChildCommand { program: "/proc/self/exe".into(), args, env: Vec::new() }
+        }
         ProverProgram::External { program, args } => {
             ChildCommand { program: program.clone(), args: args.iter().map(Into::into).collect(), env: Vec::new() }
         }

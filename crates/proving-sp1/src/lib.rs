@@ -15,7 +15,10 @@ mod panics;
 pub mod verify;
 
 use network_lib::Backend;
-use proving::child::{Channel, ServeError, serve_prover, serve_verifier};
+use proving::{
+    child::{Channel, ServeError, serve_prover, serve_verifier},
+    script::Script,
+};
 
 pub use convert::circuit_version;
 
@@ -36,11 +39,12 @@ pub enum ChildError {
 /// Runs this process as a prover child, until its parent goes, which ends the process.
 ///
 /// To be called first thing in `main`, before anything reads standard input or writes standard output. The CPU
-/// prover takes minutes of processor time before it is ready, and some gigabytes of memory for good.
+/// prover takes minutes of processor time before it is ready, and some gigabytes of memory for good. `script` is what
+/// a mock prover plays for requests that bring none along.
 ///
 /// # Errors
 /// [`ChildError`]
-pub fn run_prover_child(backend: Backend) -> Result<(), ChildError> {
+pub fn run_prover_child(backend: Backend, script: Script) -> Result<(), ChildError> {
     let channel = Channel::take()?;
     let runtime = runtime()?;
     runtime.block_on(async {
@@ -49,7 +53,7 @@ pub fn run_prover_child(backend: Backend) -> Result<(), ChildError> {
                 let prover = cpu::CpuProver::build().await.map_err(ChildError::Prover)?;
                 serve_prover(channel, prover).await?;
             }
-            Backend::Mock => serve_prover(channel, mock::MockProver::build()).await?,
+            Backend::Mock => serve_prover(channel, mock::MockProver::build(script)).await?,
         }
         Ok(())
     })

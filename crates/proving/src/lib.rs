@@ -17,6 +17,7 @@ pub mod frames;
 pub mod mock;
 mod order;
 mod prover;
+pub mod script;
 mod shared_memory;
 mod stderr;
 mod supervisor;

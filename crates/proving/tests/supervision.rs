@@ -13,7 +13,7 @@ use std::{
 
 use network_lib::{AttemptId, CircuitVersion, Digest, FaultClass, ProofMode};
 use proving::{
-    ChildCommand, KeyHashes, ProveOrder, ProverChild, ProverError, ProverReport, ProverSettings, Verified,
+    ChildCommand, KeyHashes, Phase, ProveOrder, ProverChild, ProverError, ProverReport, ProverSettings, Verified,
     Verifier as _, VerifierChild, VerifierSettings, VerifyError, VerifyOrder,
     child::{Channel, Verify, serve_prover, serve_verifier},
     mock::{self, MockClaim},
@@ -35,6 +35,11 @@ macro_rules! tests {
 const TESTS: &[Test] = &tests![
     an_order_is_proved_with_all_its_reports_in_order,
     what_a_library_prints_does_not_disturb_the_frames,
+    a_scripted_prover_works_as_long_as_told_and_in_the_steps_told,
+    a_flood_of_log_disturbs_nothing,
+    a_prover_that_writes_garbage_ends_with_its_attempt,
+    each_class_of_fault_can_be_played,
+    a_child_that_hears_no_cancel_is_ended_after_the_grace,
     a_guest_fault_reaches_the_parent_and_the_child_goes_on,
     a_panic_is_a_worker_fault_with_its_text,
     a_crash_gives_one_failure_with_its_status_and_last_words_then_a_restart,
@@ -99,8 +104,8 @@ fn serve(name: &str) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let channel = Channel::take().unwrap();
     match name {
-        "prover" => runtime.block_on(serve_prover(channel, ScriptedProver { stops_when_dropped: false })).unwrap(),
-        "droppable" => runtime.block_on(serve_prover(channel, ScriptedProver { stops_when_dropped: true })).unwrap(),
+        "prover" => runtime.block_on(serve_prover(channel, ScriptedProver::default())).unwrap(),
+        "droppable" => runtime.block_on(serve_prover(channel, ScriptedProver::droppable())).unwrap(),
         "verifier" => serve_verifier(channel, &TestVerifier).unwrap(),
         "odd-verifier" => serve_verifier(channel, &OddVerifier).unwrap(),
         _ => return ExitCode::FAILURE,
@@ -295,6 +300,71 @@ async fn what_a_library_prints_does_not_disturb_the_frames() {
     let mut bench = Bench::ready(child("prover"), settings()).await;
     bench.prover.prove(bench.order(1, "print {\"type\":\"failed\"}\nprint garbage\nprove 1")).await.unwrap();
     assert!(matches!(bench.next().await, ProverReport::Proved { .. }));
+    bench.end().await;
+}
+
+async fn a_scripted_prover_works_as_long_as_told_and_in_the_steps_told() {
+    let mut bench = Bench::ready(child("prover"), settings()).await;
+    #[expect(clippy::disallowed_methods, reason = "a stopwatch")]
+    let began = std::time::Instant::now();
+    let script = "phase wrapping\nwork 60ms 3\nburn 20ms 1\nmemory 32MiB\nforge values\nprove 7";
+    bench.prover.prove(bench.order(1, script)).await.unwrap();
+    let mut done = Vec::new();
+    loop {
+        match bench.next().await {
+            ProverReport::Progress { progress, .. } => done.push((progress.phase, progress.done, progress.total)),
+            ProverReport::Proved { .. } => break,
+            other => panic!("expected progress, got {other:?}"),
+        }
+    }
+    assert!(began.elapsed() >= Duration::from_millis(80));
+    // The newest takes the place of one that nobody has read yet.
+    assert_eq!(done.last(), Some(&(Phase::Wrapping, 3, 3)));
+    let claim = mock::read_claim(&std::fs::read(bench.path("1.proof")).unwrap()).unwrap();
+    assert_ne!(claim.public_values_hash, ScriptedProver::public_values_hash());
+    bench.end().await;
+}
+
+async fn a_flood_of_log_disturbs_nothing() {
+    let mut bench = Bench::ready(child("prover"), settings()).await;
+    bench.prover.prove(bench.order(1, "flood 100000\nprove 1")).await.unwrap();
+    assert!(matches!(bench.next().await, ProverReport::Proved { .. }));
+    bench.end().await;
+}
+
+async fn a_prover_that_writes_garbage_ends_with_its_attempt() {
+    let mut bench = Bench::ready(child("prover"), settings()).await;
+    bench.prover.prove(bench.order(1, "frame {\"type\":\"bribe\"}\nhang")).await.unwrap();
+    let (class, cause) = bench.has_failed(1).await;
+    assert_eq!(class, FaultClass::Worker);
+    assert!(cause.starts_with("the prover sent garbage: "), "{cause}");
+    bench.is_unavailable().await;
+    bench.is_ready().await;
+    bench.proves(2).await;
+    bench.end().await;
+}
+
+async fn each_class_of_fault_can_be_played() {
+    let mut bench = Bench::ready(child("prover"), settings()).await;
+    let classes = [("guest", FaultClass::Guest), ("resources", FaultClass::Resources), ("worker", FaultClass::Worker)];
+    for (step, class) in classes {
+        bench.prover.prove(bench.order(1, &format!("{step} in other words"))).await.unwrap();
+        assert_eq!(bench.has_failed(1).await, (class, "in other words".to_owned()));
+    }
+    bench.end().await;
+}
+
+async fn a_child_that_hears_no_cancel_is_ended_after_the_grace() {
+    let settings = ProverSettings { cancel_grace: Duration::from_millis(50), ..settings() };
+    let mut bench = Bench::ready(child("droppable"), settings).await;
+    let own = bench.path("own");
+    bench.prover.prove(bench.order(1, &format!("deaf\nmark {}\nhang", own.display()))).await.unwrap();
+    let pid = contents(&own).await;
+    bench.prover.cancel(id(1)).await.unwrap();
+    is_gone(&pid).await;
+    assert_eq!(bench.is_unavailable().await, "it did not stop when its attempt was cancelled");
+    bench.is_ready().await;
+    bench.proves(2).await;
     bench.end().await;
 }
 

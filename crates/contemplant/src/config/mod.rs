@@ -124,6 +124,9 @@ impl fmt::Display for Config {
         for prover in provers {
             writeln!(f, "\n[[provers]]\nvm = {}", text(&prover.vm.to_string()))?;
             writeln!(f, "backend = {}", text(prover.backend.name()))?;
+            if let Some(script) = &prover.script {
+                writeln!(f, "script = {}", text(script.text()))?;
+            }
             if let provers::ProverProgram::External { program, args } = &prover.program {
                 writeln!(f, "program = {}", text(&program.display().to_string()))?;
                 let args: Vec<String> = args.iter().map(|arg| text(arg)).collect();

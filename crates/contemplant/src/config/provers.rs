@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use figment::value::Value;
 use network_lib::{Backend, Vm};
+use proving::script::{Origin, Script};
 use serde::Deserialize;
 
 use super::{legacy, raw::Reader};
@@ -20,6 +21,8 @@ pub struct ProverConfig {
     pub backend: Backend,
     /// The child process.
     pub program: ProverProgram,
+    /// What a mock prover plays for requests that bring no script along.
+    pub script: Option<Script>,
 }
 
 /// The child process of a prover.
@@ -45,6 +48,7 @@ struct RawProver {
     program: Option<PathBuf>,
     #[serde(default)]
     args: Vec<String>,
+    script: Option<String>,
     moongate_endpoint: Option<Value>,
     groth16_enabled: Option<Value>,
 }
@@ -117,5 +121,16 @@ fn read_one(reader: &mut Reader, index: usize, value: &Value, has_built_in_prove
         }
         None => ProverProgram::BuiltIn,
     };
-    Some(ProverConfig { vm: vm?, backend: backend?, program })
+    let script = match raw.script {
+        Some(_) if backend != Some(Backend::Mock) || program != ProverProgram::BuiltIn => {
+            reader.problem(&key("script"), "is for backend = \"mock\" without a program of its own");
+            None
+        }
+        Some(text) => {
+            let script = Script::parse(&text, Origin::Operator);
+            script.map_err(|error| reader.problem(&key("script"), error.to_string())).ok()
+        }
+        None => None,
+    };
+    Some(ProverConfig { vm: vm?, backend: backend?, program, script })
 }

@@ -52,6 +52,11 @@ fn what_show_prints_is_a_configuration_that_says_the_same() {
         backend = "mock"
         program = "/p"
         args = ["a", "b c"]
+        [[provers]]
+        backend = "mock"
+        script = """
+        work 10s 5
+        guest "no\""""
     "#;
     let config = of_text(text, &[]).expect("fine");
     let again = of_text(&config.to_string(), &[]).expect("fine");
@@ -230,4 +235,29 @@ fn a_home_is_needed_or_a_state_directory() {
     let variables = [("XDG_STATE_HOME".to_owned(), "/state".to_owned())];
     let config = load(&Overrides::default(), variables, true).expect("fine");
     assert_eq!(config.storage.state_directory, PathBuf::from("/state/contemplant"));
+}
+
+#[test]
+fn a_script_is_read_before_anything_starts_and_is_for_mock_provers_alone() {
+    let text = r#"
+        [[provers]]
+        backend = "mock"
+        script = "work soon"
+        [[provers]]
+        backend = "cpu"
+        script = "work 1s"
+        [[provers]]
+        backend = "mock"
+        program = "/p"
+        script = "work 1s"
+    "#;
+    let elsewhere = "is for backend = \"mock\" without a program of its own";
+    assert_eq!(
+        problems(text),
+        [
+            "provers[0].script: line 1 of the script: \"soon\" is not a time: write it like 500ms".to_owned(),
+            format!("provers[1].script: {elsewhere}"),
+            format!("provers[2].script: {elsewhere}"),
+        ]
+    );
 }
