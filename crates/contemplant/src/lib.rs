@@ -6,10 +6,12 @@
 pub mod agent;
 pub mod app;
 pub mod artifacts;
+mod checked;
 pub mod cli;
 pub mod config;
 mod durable;
 pub mod failure;
+pub mod inputs;
 pub mod journal;
 pub mod names;
 pub mod programs;

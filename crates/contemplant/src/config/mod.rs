@@ -117,6 +117,7 @@ impl fmt::Display for Config {
         writeln!(f, "state_directory = {}", text(&storage.state_directory.display().to_string()))?;
         let bytes = |size: ByteSize| size.as_u64();
         writeln!(f, "max_program_cache_bytes = {}", bytes(storage.max_program_cache_bytes))?;
+        writeln!(f, "max_input_cache_bytes = {}", bytes(storage.max_input_cache_bytes))?;
         writeln!(f, "min_free_disk_bytes = {}", bytes(storage.min_free_disk_bytes))?;
         writeln!(f, "drain_timeout = {}", text(&humantime::format_duration(*drain_timeout).to_string()))?;
         writeln!(f, "log = {}", text(&telemetry.filter))?;
