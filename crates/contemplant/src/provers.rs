@@ -60,7 +60,12 @@ impl std::fmt::Debug for ProverPort {
 impl ProverPort {
     /// Starts the child that `config` describes. It is killed on `stop`.
     pub fn start(config: &ProverConfig, tracker: &TaskTracker, stop: &CancellationToken) -> Self {
-        let (child, reports) = ProverChild::start(command(config), ProverSettings::default(), tracker, stop.clone());
+        let settings = ProverSettings {
+            memory_limit: config.memory_limit.map(|limit| limit.as_u64()),
+            time_limit: config.time_limit,
+            ..ProverSettings::default()
+        };
+        let (child, reports) = ProverChild::start(command(config), settings, tracker, stop.clone());
         Self { placeholder: placeholder(config), prover: Box::new(child), reports }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     frames::{self, FrameError, MAX_FRAME_BYTES, PROTOCOL_VERSION, ProverInstruction, ProverMessage},
     frames::{VerifierInstruction, VerifierMessage},
     order::{Execution, KeyHashes, Progress, ProveOrder, Verified, VerifyOrder},
+    shared_memory,
 };
 
 /// Instructions that wait to be handled: a parent sends one order and its cancellation.
@@ -149,6 +150,8 @@ fn forward_lines(input: File, lines: &mpsc::Sender<String>) {
 /// Ends this process with its descendants, at once.
 fn leave() -> ! {
     if getpgrp() == getpid() {
+        // While there is someone to tell whose it is: nobody unlinks it after a SIGKILL.
+        shared_memory::unlink_of_group(std::process::id());
         // SP1's executor is a process of its own, which would wait for its dead parent for ever.
         let _ = kill_current_process_group(Signal::KILL);
     }

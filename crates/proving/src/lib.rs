@@ -14,6 +14,7 @@
 pub mod child;
 mod encoding;
 pub mod frames;
+mod group_memory;
 pub mod mock;
 mod order;
 mod prover;

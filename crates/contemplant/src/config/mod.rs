@@ -128,6 +128,12 @@ impl fmt::Display for Config {
             if let Some(script) = &prover.script {
                 writeln!(f, "script = {}", text(script.text()))?;
             }
+            if let Some(limit) = prover.memory_limit {
+                writeln!(f, "memory_limit = {}", text(&format!("{} B", limit.as_u64())))?;
+            }
+            if let Some(limit) = prover.time_limit {
+                writeln!(f, "time_limit = {}", text(&humantime::format_duration(limit).to_string()))?;
+            }
             if let provers::ProverProgram::External { program, args } = &prover.program {
                 writeln!(f, "program = {}", text(&program.display().to_string()))?;
                 let args: Vec<String> = args.iter().map(|arg| text(arg)).collect();

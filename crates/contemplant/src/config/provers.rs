@@ -1,7 +1,8 @@
 //! The provers of this worker.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use bytesize::ByteSize;
 use figment::value::Value;
 use network_lib::{Backend, Vm};
 use proving::script::{Origin, Script};
@@ -23,6 +24,10 @@ pub struct ProverConfig {
     pub program: ProverProgram,
     /// What a mock prover plays for requests that bring no script along.
     pub script: Option<Script>,
+    /// Most memory of the prover's processes together.
+    pub memory_limit: Option<ByteSize>,
+    /// Most time for one attempt.
+    pub time_limit: Option<Duration>,
 }
 
 /// The child process of a prover.
@@ -49,6 +54,8 @@ struct RawProver {
     #[serde(default)]
     args: Vec<String>,
     script: Option<String>,
+    memory_limit: Option<String>,
+    time_limit: Option<String>,
     moongate_endpoint: Option<Value>,
     groth16_enabled: Option<Value>,
 }
@@ -132,5 +139,19 @@ fn read_one(reader: &mut Reader, index: usize, value: &Value, has_built_in_prove
         }
         None => None,
     };
-    Some(ProverConfig { vm: vm?, backend: backend?, program, script })
+    let memory_limit = raw.memory_limit.and_then(|text| match text.parse::<ByteSize>() {
+        Ok(limit) if limit.as_u64() > 0 => Some(limit),
+        _ => {
+            reader.problem(&key("memory_limit"), format!("{text:?} is not a limit: write it like \"24GiB\""));
+            None
+        }
+    });
+    let time_limit = raw.time_limit.and_then(|text| match humantime::parse_duration(&text) {
+        Ok(limit) if !limit.is_zero() => Some(limit),
+        _ => {
+            reader.problem(&key("time_limit"), format!("{text:?} is not a limit: write it like \"4h\""));
+            None
+        }
+    });
+    Some(ProverConfig { vm: vm?, backend: backend?, program, script, memory_limit, time_limit })
 }

@@ -50,6 +50,8 @@ fn what_show_prints_is_a_configuration_that_says_the_same() {
         log_format = "json"
         [[provers]]
         backend = "mock"
+        memory_limit = "24GiB"
+        time_limit = "90min"
         program = "/p"
         args = ["a", "b c"]
         [[provers]]
@@ -80,6 +82,9 @@ fn all_problems_come_together_each_with_its_key() {
         backend = "cuda"
         [[provers]]
         bakend = "cpu"
+        [[provers]]
+        memory_limit = "0B"
+        time_limit = "long"
     "#;
     let problems = problems(text);
     let keys: Vec<&str> = problems.iter().filter_map(|problem| problem.split(": ").next()).collect();
@@ -95,6 +100,8 @@ fn all_problems_come_together_each_with_its_key() {
             "provers[0].backend",
             "provers[0].vm",
             "provers[1]",
+            "provers[2].memory_limit",
+            "provers[2].time_limit",
             "worker_tokens",
         ]
     );

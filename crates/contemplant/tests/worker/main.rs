@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         an_attempt_that_is_assigned_twice_is_proved_once,
         a_failed_attempt_is_told_with_its_fault_and_forgotten,
         a_cancelled_attempt_makes_room_for_the_next,
+        a_frozen_prover_is_replaced_when_its_attempt_is_cancelled_and_the_session_goes_on,
+        limits_of_a_prover_end_the_attempt_and_name_the_setting,
         what_a_hint_speaks_of_is_fetched_while_the_prover_works_and_not_again_when_it_is_assigned,
         an_input_that_no_hint_speaks_of_any_more_is_removed,
         a_hint_that_cannot_be_followed_leaves_nothing_and_harms_nothing,

@@ -54,11 +54,16 @@ impl Worker {
     }
 
     fn start_with(coordinator: &Coordinator, state: &Path, more: &str) -> Self {
+        Self::start_limited(coordinator, state, more, "")
+    }
+
+    /// `limits` are of the prover.
+    fn start_limited(coordinator: &Coordinator, state: &Path, more: &str, limits: &str) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         let child = std::env::current_exe().unwrap();
         let text = format!(
             "hierophant_ws_address = \"{}\"\nstate_directory = \"{}\"\nmin_free_disk_bytes = 0\n{more}\n\
-             [[provers]]\nbackend = \"mock\"\nprogram = \"{}\"\nargs = [\"prover-child\"]\n",
+             [[provers]]\nbackend = \"mock\"\nprogram = \"{}\"\nargs = [\"prover-child\"]\n{limits}\n",
             coordinator.address,
             state.display(),
             child.display(),
@@ -307,6 +312,45 @@ pub(crate) async fn a_cancelled_attempt_makes_room_for_the_next() {
     session.proved(2).await;
     assert!(!files(&state, 1).exists());
     worker.stop().await;
+}
+
+pub(crate) async fn a_frozen_prover_is_replaced_when_its_attempt_is_cancelled_and_the_session_goes_on() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    session.assign(&coordinator.assignment(1, "executed 1\nfreeze")).await;
+    session.until(|report| matches!(report, Report::Executed(..)).then_some(())).await;
+    session.assign(&coordinator.assignment(2, "prove 1")).await;
+    session.say(Instruction::Cancel { attempt: id(1), reason: "test".to_owned() }).await;
+    // Heartbeats are due ten times a second, and it takes two seconds until the prover is given up.
+    let mut heartbeats = 0;
+    loop {
+        match session.any_report().await {
+            Report::Heartbeat => heartbeats += 1,
+            Report::Proved { attempt, .. } if attempt == id(2) => break,
+            Report::Failed(_, fault) => panic!("{fault}"),
+            _ => {}
+        }
+    }
+    assert!(heartbeats >= 10, "{heartbeats}");
+    worker.stop().await;
+}
+
+pub(crate) async fn limits_of_a_prover_end_the_attempt_and_name_the_setting() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let limits = [
+        ("time_limit = \"100ms\"", "spin", "it was not done after 100ms, its time_limit"),
+        ("memory_limit = \"256MiB\"", "memory 400MiB\nspin", "more than its memory_limit of 256.0 MiB"),
+    ];
+    for (attempt, (limit, script, cause)) in (1..).zip(limits) {
+        let worker = Worker::start_limited(&coordinator, state.path(), "", limit);
+        let (mut session, _) = coordinator.welcomed_session().await;
+        session.assign(&coordinator.assignment(attempt, script)).await;
+        let fault = failure(&mut session).await;
+        assert_eq!(fault.class, FaultClass::Resources);
+        assert!(fault.cause.ends_with(cause), "{fault}");
+        worker.stop().await;
+    }
 }
 
 /// Waits until nothing but these many files is in the cache of inputs.
