@@ -7,12 +7,14 @@
 mod artifact_http;
 mod client;
 mod clock;
+mod contemplant;
 mod figures;
 mod grpc;
 mod key;
 mod load;
 mod machine;
 mod process;
+mod prover;
 mod report;
 mod server;
 mod verifier;
@@ -33,6 +35,9 @@ struct Args {
     /// The program to measure; by default the one beside this program.
     #[arg(long, global = true, value_name = "FILE")]
     hierophant: Option<PathBuf>,
+    /// The worker to measure; by default the one beside this program.
+    #[arg(long, global = true, value_name = "FILE")]
+    contemplant: Option<PathBuf>,
     /// Where data directories are made and removed: the disk that is measured.
     #[arg(long, global = true, value_name = "DIRECTORY", default_value_os_t = std::env::temp_dir())]
     directory: PathBuf,
@@ -56,14 +61,23 @@ enum Command {
     /// Serves verification to a parent process. Not for people.
     #[command(hide = true)]
     Verifier,
+    /// Proves for a parent process. Not for people.
+    #[command(hide = true)]
+    Prover(prover::Options),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.command {
         Command::Verifier => return verifier::run(),
+        Command::Prover(options) => return prover::run(&options),
         Command::Figures(figures) => {
-            let bench = Bench { hierophant: args.hierophant, directory: args.directory, log: args.log };
+            let bench = Bench {
+                hierophant: args.hierophant,
+                contemplant: args.contemplant,
+                directory: args.directory,
+                log: args.log,
+            };
             measure(&bench, figures, args.threads, args.json)
         }
     };

@@ -36,6 +36,8 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(crate) struct Bench {
     /// The program to measure, if it is not the one beside this program.
     pub(crate) hierophant: Option<PathBuf>,
+    /// The worker to measure, if it is not the one beside this program.
+    pub(crate) contemplant: Option<PathBuf>,
     /// Where data directories are made.
     pub(crate) directory: PathBuf,
     /// What it logs.
@@ -54,12 +56,12 @@ pub(crate) enum Verification {
 impl Bench {
     /// The program to measure.
     pub(crate) fn program(&self) -> anyhow::Result<PathBuf> {
-        let program = match &self.hierophant {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?.with_file_name("hierophant"),
-        };
-        let program = program.canonicalize();
-        program.context("there is no hierophant beside this program: build it, or name one with --hierophant")
+        beside("hierophant", self.hierophant.as_ref())
+    }
+
+    /// The worker to measure.
+    pub(crate) fn contemplant(&self) -> anyhow::Result<PathBuf> {
+        beside("contemplant", self.contemplant.as_ref())
     }
 
     /// Starts a hierophant and waits until it serves.
@@ -102,6 +104,15 @@ impl Bench {
         };
         Ok(toml::to_string(&Config { log: LogSection { filter: self.log.clone() }, verifier })?)
     }
+}
+
+fn beside(name: &str, given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    let program = match given {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?.with_file_name(name),
+    };
+    let program = program.canonicalize();
+    program.with_context(|| format!("there is no {name} beside this program: build it, or name one with --{name}"))
 }
 
 #[derive(Serialize)]

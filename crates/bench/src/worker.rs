@@ -56,7 +56,7 @@ impl Worker {
         }
     }
 
-    /// What the coordinator says next, heartbeats apart, and when that was read off the socket.
+    /// What the coordinator says next, heartbeats and hints apart, and when that was read off the socket.
     pub(crate) async fn next(&mut self) -> anyhow::Result<(Instant, Instruction)> {
         let next = timeout(PATIENCE, self.instructions.recv()).await.context("the coordinator did not say a word")?;
         next.context("the coordinator closed the worker's session")
@@ -80,7 +80,7 @@ async fn serve(
                 let Some(Ok(frame)) = frame else { return };
                 match frame {
                     Message::Binary(frame) => match Instruction::decode(&frame) {
-                        Ok(Instruction::Heartbeat) => {}
+                        Ok(Instruction::Heartbeat | Instruction::Prefetch { .. }) => {}
                         Ok(instruction) => if received.send((at, instruction)).await.is_err() { return },
                         Err(_) => return,
                     },
@@ -105,14 +105,19 @@ fn profile() -> WorkerProfile {
     WorkerProfile {
         id: WorkerId::new(rand::random()),
         name: "bench".to_owned(),
-        provers: vec![ProverProfile {
-            vm: Vm::Sp1,
-            backend: Backend::Mock,
-            device: "none".to_owned(),
-            circuit_version: CircuitVersion::new(CIRCUIT_VERSION),
-            modes: ProofMode::ALL.to_vec(),
-            memory_bytes: 1 << 30,
-        }],
+        provers: vec![prover()],
         magister_drop_endpoint: None,
+    }
+}
+
+/// A prover that proves nothing.
+pub(crate) fn prover() -> ProverProfile {
+    ProverProfile {
+        vm: Vm::Sp1,
+        backend: Backend::Mock,
+        device: "none".to_owned(),
+        circuit_version: CircuitVersion::new(CIRCUIT_VERSION),
+        modes: ProofMode::ALL.to_vec(),
+        memory_bytes: 1 << 30,
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     agent::{Agent, AgentHandle, AgentParts, Identity},
     artifacts::{ArtifactClient, Patience},
     config::{Config, provers::ProverProgram},
+    inputs::InputCache,
     journal::Journal,
     machine::Memory,
     programs::ProgramCache,
@@ -38,6 +39,7 @@ pub struct App {
     records: Vec<crate::journal::Record>,
     artifacts: ArtifactClient,
     programs: ProgramCache,
+    inputs: InputCache,
 }
 
 impl App {
@@ -62,8 +64,10 @@ impl App {
         let artifacts = ArtifactClient::new(config.coordinator.http_address(), token.clone(), patience)
             .context("cannot set up HTTP")?;
         let programs = ProgramCache::new(state.programs(), config.storage.max_program_cache_bytes.as_u64());
+        let inputs = InputCache::open(state.inputs(), config.storage.max_input_cache_bytes.as_u64())
+            .context("cannot empty the directory of inputs that were fetched ahead")?;
         let endpoint = Endpoint { url: config.coordinator.ws_address.clone(), token };
-        Ok(Self { config, pace, _state: state, identity, endpoint, journal, records, artifacts, programs })
+        Ok(Self { config, pace, _state: state, identity, endpoint, journal, records, artifacts, programs, inputs })
     }
 
     /// The id of this worker.
@@ -112,6 +116,7 @@ impl App {
             records: self.records,
             artifacts: self.artifacts,
             programs: self.programs,
+            inputs: self.inputs,
             min_free_disk: self.config.storage.min_free_disk_bytes.as_u64(),
             provers,
         };

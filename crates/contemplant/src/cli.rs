@@ -87,6 +87,9 @@ pub enum Command {
         /// The SNARKs that this machine is ready for.
         #[arg(long, value_delimiter = ',')]
         snarks: Vec<network_lib::ProofMode>,
+        /// What a mock prover plays.
+        #[arg(long, default_value = "")]
+        script: String,
     },
     /// Execute a program, and print how long that took
     #[command(hide = true)]
@@ -140,10 +143,10 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         assert!(!help.contains("prover child"), "{help}");
         let cli = Cli::parse_from(["contemplant", "prover", "--backend", "mock"]);
-        let Some(Command::Prover { backend: network_lib::Backend::Mock, snarks }) = cli.command else {
+        let Some(Command::Prover { backend: network_lib::Backend::Mock, snarks, script }) = cli.command else {
             panic!("{cli:?}")
         };
-        assert_eq!(snarks, []);
+        assert_eq!((snarks, script), (vec![], String::new()));
         let cli = Cli::parse_from(["contemplant", "prover", "--backend", "cpu", "--snarks", "plonk,groth16"]);
         let Some(Command::Prover { snarks, .. }) = cli.command else { panic!("{cli:?}") };
         assert_eq!(snarks, [network_lib::ProofMode::Plonk, network_lib::ProofMode::Groth16]);

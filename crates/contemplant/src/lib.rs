@@ -6,11 +6,13 @@
 pub mod agent;
 pub mod app;
 pub mod artifacts;
+mod checked;
 pub mod cli;
 pub mod config;
 pub mod doctor;
 mod durable;
 pub mod failure;
+pub mod inputs;
 pub mod journal;
 pub mod machine;
 pub mod names;

@@ -30,7 +30,7 @@ const VERSION: u8 = 76;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Prover { backend, snarks }) => return prover_child(backend, &snarks),
+        Some(Command::Prover { backend, snarks, script }) => return prover_child(backend, &snarks, &script),
         Some(Command::Measure) => return measure(),
         _ => {}
     }
@@ -160,8 +160,16 @@ fn measure() -> ExitCode {
 }
 
 #[cfg(feature = "sp1")]
-fn prover_child(backend: Backend, snarks: &[ProofMode]) -> ExitCode {
-    match proving_sp1::run_prover_child(backend, snarks) {
+fn prover_child(backend: Backend, snarks: &[ProofMode], script: &str) -> ExitCode {
+    use proving::script::{Origin, Script};
+    let script = match Script::parse(script, Origin::Operator) {
+        Ok(script) => script,
+        Err(error) => {
+            say(&mut io::stderr(), &format!("The prover child does not start: {error}\n"));
+            return ExitCode::from(CONFIGURATION);
+        }
+    };
+    match proving_sp1::run_prover_child(backend, snarks, script) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&mut io::stderr(), &format!("The prover child ends: {}\n", contemplant::failure::chain(&error)));
@@ -171,7 +179,7 @@ fn prover_child(backend: Backend, snarks: &[ProofMode]) -> ExitCode {
 }
 
 #[cfg(not(feature = "sp1"))]
-fn prover_child(backend: Backend, _: &[ProofMode]) -> ExitCode {
+fn prover_child(backend: Backend, _: &[ProofMode], _: &str) -> ExitCode {
     let text =
         format!("This contemplant was built without SP1 and is no {backend} prover: give the prover a program.\n");
     say(&mut io::stderr(), &text);

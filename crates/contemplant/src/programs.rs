@@ -10,7 +10,10 @@ use std::{
 
 use network_lib::{Digest, protocol::Source};
 
-use crate::artifacts::{ArtifactClient, TransferError};
+use crate::{
+    artifacts::{ArtifactClient, TransferError},
+    checked::CheckedFiles,
+};
 
 /// The cache. Clones share it.
 ///
@@ -22,6 +25,8 @@ pub struct ProgramCache {
     max_bytes: u64,
     /// One entry per program that is being fetched or used; the lock makes the others wait for the first fetch.
     in_use: Arc<Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>>,
+    /// Programs that need not be hashed again.
+    checked: CheckedFiles,
 }
 
 /// A program that stays on disk while this value lives.
@@ -34,7 +39,7 @@ pub struct PinnedProgram {
 impl ProgramCache {
     /// The cache in the directory `root`, which is there.
     pub fn new(root: PathBuf, max_bytes: u64) -> Self {
-        Self { root: root.into(), max_bytes, in_use: Arc::default() }
+        Self { root: root.into(), max_bytes, in_use: Arc::default(), checked: CheckedFiles::default() }
     }
 
     /// Where the program with this digest lies, whether or not it is there.
@@ -42,25 +47,28 @@ impl ProgramCache {
         self.root.join(digest.to_string())
     }
 
-    /// Makes sure that the program is on disk, with the bytes that its digest names. Cancel-safe.
+    /// Makes sure that the program is on disk, with the bytes that its digest names: checked when it is first asked for
+    /// since the start, and then only if the file was changed. Cancel-safe.
     ///
     /// # Errors
     /// [`TransferError`]
     pub async fn fetch(&self, artifacts: &ArtifactClient, source: &Source) -> Result<PinnedProgram, TransferError> {
         let pin = self.pin(source.digest);
         let path = self.path(source.digest);
-        {
-            let _only_one = pin.lock().await;
+        let (cache, digest) = (self.clone(), source.digest);
+        let only_one = pin.lock().await;
+        if !self.checked.holds(digest, &path) {
             artifacts.download(source, &path).await?;
         }
-        let cache = self.clone();
         let tidied = tokio::task::spawn_blocking(move || {
             touch(&path)?;
+            cache.checked.remember(digest, &path)?;
             cache.evict()
         });
         if let Ok(Err(error)) = tidied.await {
             tracing::warn!("The program cache cannot be tidied: {error}");
         }
+        drop(only_one);
         Ok(PinnedProgram { _pin: pin })
     }
 
@@ -96,6 +104,7 @@ impl ProgramCache {
             let is_in_use = digest.and_then(|digest| in_use.get(&digest)).is_some_and(|pin| pin.strong_count() > 0);
             if !is_in_use {
                 fs::remove_file(&path)?;
+                digest.inspect(|digest| self.checked.forget(*digest));
                 total -= size;
             }
         }

@@ -61,8 +61,12 @@ impl ProverPort {
     /// Starts the child that `config` describes. It is killed on `stop`. `snarks` are what this machine is ready for
     /// besides what every prover can do.
     pub fn start(config: &ProverConfig, snarks: &[ProofMode], tracker: &TaskTracker, stop: &CancellationToken) -> Self {
-        let (child, reports) =
-            ProverChild::start(command(config, snarks), ProverSettings::default(), tracker, stop.clone());
+        let settings = ProverSettings {
+            memory_limit: config.memory_limit.map(|limit| limit.as_u64()),
+            time_limit: config.time_limit,
+            ..ProverSettings::default()
+        };
+        let (child, reports) = ProverChild::start(command(config, snarks), settings, tracker, stop.clone());
         Self { placeholder: placeholder(config), prover: Box::new(child), reports }
     }
 }
@@ -81,13 +85,16 @@ pub fn placeholder(config: &ProverConfig) -> ProverProfile {
 
 fn command(config: &ProverConfig, snarks: &[ProofMode]) -> ChildCommand {
     match &config.program {
+        // The link leads to this very binary even after the file was replaced by another version.
         ProverProgram::BuiltIn => {
             let mut args: Vec<_> = ["prover", "--backend", config.backend.name()].map(Into::into).to_vec();
             if !snarks.is_empty() {
                 let names: Vec<&str> = snarks.iter().map(|mode| mode.name()).collect();
                 args.extend(["--snarks".into(), names.join(",").into()]);
             }
-            // The link leads to this very binary even after the file was replaced by another version.
+            if let Some(script) = &config.script {
+                args.extend(["--script".into(), script.text().into()]);
+            }
             ChildCommand { program: "/proc/self/exe".into(), args, env: Vec::new() }
         }
         ProverProgram::External { program, args } => {
@@ -161,7 +168,14 @@ mod tests {
 
     #[test]
     fn a_prover_of_our_own_is_told_what_the_machine_is_ready_for_and_another_program_is_left_alone() {
-        let own = ProverConfig { vm: Vm::Sp1, backend: Backend::Cpu, program: ProverProgram::BuiltIn };
+        let own = ProverConfig {
+            vm: Vm::Sp1,
+            backend: Backend::Cpu,
+            program: ProverProgram::BuiltIn,
+            script: None,
+            memory_limit: None,
+            time_limit: None,
+        };
         assert_eq!(command(&own, &[]).args, ["prover", "--backend", "cpu"]);
         let both = [ProofMode::Plonk, ProofMode::Groth16];
         assert_eq!(command(&own, &both).args, ["prover", "--backend", "cpu", "--snarks", "plonk,groth16"]);

@@ -42,7 +42,7 @@ pub enum StateError {
 /// A state directory that this process alone uses, until the value is dropped.
 ///
 /// ```text
-/// lock  worker.id  name  attempts/<attempt>/{attempt.json, stdin, proof}  programs/<digest>
+/// lock  worker.id  name  attempts/<attempt>/{attempt.json, stdin, proof}  programs/<digest>  inputs/<digest>
 /// ```
 #[derive(Debug)]
 pub struct StateDirectory {
@@ -81,6 +81,11 @@ impl StateDirectory {
     /// Where downloaded programs are kept.
     pub fn programs(&self) -> PathBuf {
         self.root.join("programs")
+    }
+
+    /// Where inputs are kept that were fetched ahead.
+    pub fn inputs(&self) -> PathBuf {
+        self.root.join("inputs")
     }
 
     /// This worker's id, drawn at the first start. It is on disk before it is returned.

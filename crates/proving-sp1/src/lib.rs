@@ -15,7 +15,10 @@ mod panics;
 pub mod verify;
 
 use network_lib::{Backend, ProofMode};
-use proving::child::{Channel, ServeError, serve_prover, serve_verifier};
+use proving::{
+    child::{Channel, ServeError, serve_prover, serve_verifier},
+    script::Script,
+};
 
 pub use convert::circuit_version;
 pub use measure::{Measured, measure};
@@ -43,10 +46,11 @@ pub enum ChildError {
 /// To be called first thing in `main`, before anything reads standard input or writes standard output. The CPU
 /// prover takes minutes of processor time before it is ready, and some gigabytes of memory for good. Whether this
 /// machine can make `snarks`, the caller has found out: SP1 fails at them after hours of work when something is missing.
+/// `script` is what a mock prover plays for requests that bring none along.
 ///
 /// # Errors
 /// [`ChildError`]
-pub fn run_prover_child(backend: Backend, snarks: &[ProofMode]) -> Result<(), ChildError> {
+pub fn run_prover_child(backend: Backend, snarks: &[ProofMode], script: Script) -> Result<(), ChildError> {
     let channel = Channel::take()?;
     let runtime = runtime()?;
     runtime.block_on(async {
@@ -55,7 +59,7 @@ pub fn run_prover_child(backend: Backend, snarks: &[ProofMode]) -> Result<(), Ch
                 let prover = cpu::CpuProver::build(snarks).await.map_err(ChildError::Prover)?;
                 serve_prover(channel, prover).await?;
             }
-            Backend::Mock => serve_prover(channel, mock::MockProver::build()).await?,
+            Backend::Mock => serve_prover(channel, mock::MockProver::build(script)).await?,
         }
         Ok(())
     })

@@ -1,14 +1,18 @@
 //! The mock prover: executes for real, proves nothing, and says so in each proof.
+//!
+//! Where a proof would be made it plays a [script](proving::script): its own, or one that the request brings along as
+//! a value of its input (`stdin.write_slice(b"#!hierophant-mock\nwork 30s 10")`), which the program need not read.
 
 use async_trait::async_trait;
 use network_lib::{Backend, Fault, ProofMode, ProverProfile, Vm};
 use proving::{
-    Phase, ProveOrder,
+    Execution, Phase, ProveOrder,
     child::{Prove, Reporter},
-    mock::{MockClaim, seal},
+    mock::MockClaim,
+    script::{Host, Player, ProofForm, Script},
 };
 use proving_sp1_engine::LightEngine;
-use sp1_sdk::{ProofFromNetwork, SP1_CIRCUIT_VERSION, SP1Proof, SP1ProofWithPublicValues, SP1PublicValues};
+use sp1_sdk::{ProofFromNetwork, SP1_CIRCUIT_VERSION, SP1Proof, SP1ProofWithPublicValues, SP1PublicValues, SP1Stdin};
 
 use crate::{
     convert::{circuit_version, sdk_mode},
@@ -21,12 +25,15 @@ use crate::{
 pub struct MockProver {
     engine: LightEngine,
     keys: KeyRing,
+    /// Played for requests that bring none along.
+    script: Script,
+    player: Player,
 }
 
 impl MockProver {
     /// Builds the prover: half a second.
-    pub fn build() -> Self {
-        Self { engine: LightEngine::build(), keys: KeyRing::default() }
+    pub fn build(script: Script) -> Self {
+        Self { engine: LightEngine::build(), keys: KeyRing::default(), script, player: Player::default() }
     }
 
     async fn imitate(
@@ -65,25 +72,64 @@ impl Prove for MockProver {
         }
     }
 
+    fn stops_when_dropped(&self) -> bool {
+        self.player.hear_cancel();
+        false
+    }
+
     async fn prove(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
         check_circuit(order)?;
         reporter.progress(at(Phase::Preparing));
         let (elf, stdin) = read_inputs(order).await?;
+        let script = match Script::among(stdin.buffer.iter().map(Vec::as_slice)) {
+            None => self.script.clone(),
+            Some(Ok(script)) => script,
+            Some(Err(error)) => {
+                return Err(Fault::guest(format!("the input holds a script for the mock prover: {error}")));
+            }
+        };
+        let mut scene = Scene { prover: self, order, reporter, elf, stdin: Some(stdin), executed: None };
+        self.player.play(&script.executing_first(), reporter, &mut scene).await
+    }
+}
 
-        reporter.progress(at(Phase::Executing));
-        let (public_values, execution) = execute(Executor::Light(&self.engine), &elf, stdin, order.cycle_limit).await?;
-        reporter.executed(execution);
+/// One order, and how far it has come.
+struct Scene<'a> {
+    prover: &'a MockProver,
+    order: &'a ProveOrder,
+    reporter: &'a Reporter,
+    elf: Vec<u8>,
+    /// Until the program is executed.
+    stdin: Option<SP1Stdin>,
+    executed: Option<(SP1PublicValues, Execution)>,
+}
 
-        reporter.progress(at(Phase::Proving));
-        let proof = self.imitate(order, &elf, public_values).await?;
+#[async_trait]
+impl Host for Scene<'_> {
+    async fn execute(&mut self, _cycles: u64) -> Result<(), Fault> {
+        let Some(stdin) = self.stdin.take() else { return Ok(()) };
+        self.reporter.progress(at(Phase::Executing));
+        let executor = Executor::Light(&self.prover.engine);
+        let (public_values, execution) = execute(executor, &self.elf, stdin, self.order.cycle_limit).await?;
+        self.reporter.executed(execution);
+        self.reporter.progress(at(Phase::Proving));
+        self.executed = Some((public_values, execution));
+        Ok(())
+    }
 
-        reporter.progress(at(Phase::Finishing));
+    async fn prove(&mut self, form: ProofForm) -> Result<(), Fault> {
+        self.execute(0).await?;
+        let Some((public_values, execution)) = self.executed.clone() else {
+            return Err(Fault::worker("the program was not executed"));
+        };
+        let proof = self.prover.imitate(self.order, &self.elf, public_values).await?;
+        self.reporter.progress(at(Phase::Finishing));
         let claim = MockClaim {
-            vk_hash: order.vk_hash,
-            mode: order.mode,
-            circuit_version: order.circuit_version.clone(),
+            vk_hash: self.order.vk_hash,
+            mode: self.order.mode,
+            circuit_version: self.order.circuit_version.clone(),
             public_values_hash: execution.public_values_hash,
         };
-        write(&order.output, &proof, |bytes| seal(bytes, &claim))
+        write(&self.order.output, &proof, |bytes| form.finish(bytes, claim))
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     frames::{self, FrameError, MAX_FRAME_BYTES, PROTOCOL_VERSION, ProverInstruction, ProverMessage},
     frames::{VerifierInstruction, VerifierMessage},
     order::{Execution, KeyHashes, Progress, ProveOrder, Verified, VerifyOrder},
+    shared_memory,
 };
 
 /// Instructions that wait to be handled: a parent sends one order and its cancellation.
@@ -149,6 +150,8 @@ fn forward_lines(input: File, lines: &mpsc::Sender<String>) {
 /// Ends this process with its descendants, at once.
 fn leave() -> ! {
     if getpgrp() == getpid() {
+        // While there is someone to tell whose it is: nobody unlinks it after a SIGKILL.
+        shared_memory::unlink_of_group(std::process::id());
         // SP1's executor is a process of its own, which would wait for its dead parent for ever.
         let _ = kill_current_process_group(Signal::KILL);
     }
@@ -161,14 +164,24 @@ struct Writer(Arc<Mutex<File>>);
 impl Writer {
     /// Writes one frame. Blocks while the pipe is full, which the parent keeps empty.
     fn send(&self, frame: &impl Serialize) -> Result<(), ServeError> {
-        let mut line = frames::encode(frame).map_err(ServeError::Frame)?;
+        self.write(frames::encode(frame).map_err(ServeError::Frame)?)
+    }
+
+    fn write(&self, mut line: String) -> Result<(), ServeError> {
         line.push('\n');
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(line.as_bytes()).map_err(ServeError::Write)
     }
 }
 
-type Sink = Arc<dyn Fn(ProverMessage) + Send + Sync>;
+/// What a prover may tell its parent.
+enum Said<'a> {
+    Message(ProverMessage),
+    /// A line as it is.
+    Line(&'a str),
+}
+
+type Sink = Arc<dyn Fn(Said<'_>) + Send + Sync>;
 
 /// Tells the parent how an attempt goes. Cheap to clone.
 #[derive(Clone)]
@@ -180,17 +193,37 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter of `attempt` that gives its messages to `sink`.
     pub fn new(attempt: AttemptId, sink: impl Fn(ProverMessage) + Send + Sync + 'static) -> Self {
+        let sink = move |said: Said<'_>| match said {
+            Said::Message(message) => sink(message),
+            Said::Line(_) => {}
+        };
+        Self { attempt, sink: Arc::new(sink) }
+    }
+
+    /// A reporter that writes to the parent. A parent that does not listen is gone, and this process with it in a moment.
+    fn to_parent(attempt: AttemptId, writer: Writer) -> Self {
+        let sink = move |said: Said<'_>| {
+            let _ = match said {
+                Said::Message(message) => writer.send(&message),
+                Said::Line(line) => writer.write(line.to_owned()),
+            };
+        };
         Self { attempt, sink: Arc::new(sink) }
     }
 
     /// How far the attempt has come.
     pub fn progress(&self, progress: Progress) {
-        (self.sink)(ProverMessage::Progress { attempt: self.attempt, progress });
+        (self.sink)(Said::Message(ProverMessage::Progress { attempt: self.attempt, progress }));
     }
 
     /// The program was executed.
     pub fn executed(&self, execution: Execution) {
-        (self.sink)(ProverMessage::Executed { attempt: self.attempt, execution });
+        (self.sink)(Said::Message(ProverMessage::Executed { attempt: self.attempt, execution }));
+    }
+
+    /// Writes a line to the parent, frame or not: for a prover that plays at being broken.
+    pub(crate) fn write_line(&self, line: &str) {
+        (self.sink)(Said::Line(line));
     }
 }
 
@@ -252,11 +285,7 @@ struct Work {
 impl Work {
     fn begin(order: ProveOrder, prover: &Arc<dyn Prove>, writer: &Writer) -> Self {
         let attempt = order.attempt;
-        let writer = writer.clone();
-        let reporter = Reporter::new(attempt, move |message| {
-            // A parent that does not listen is gone, and this process with it in a moment.
-            let _ = writer.send(&message);
-        });
+        let reporter = Reporter::to_parent(attempt, writer.clone());
         let prover = Arc::clone(prover);
         #[expect(
             clippy::disallowed_methods,

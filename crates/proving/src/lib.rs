@@ -14,9 +14,11 @@
 pub mod child;
 mod encoding;
 pub mod frames;
+mod group_memory;
 pub mod mock;
 mod order;
 mod prover;
+pub mod script;
 mod shared_memory;
 mod stderr;
 mod supervisor;

@@ -2,16 +2,18 @@
 
 use std::{collections::VecDeque, mem, time::Duration};
 
+use bytesize::ByteSize;
 use network_lib::{AttemptId, Digest, Fault, ProverProfile};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     frames::{self, FrameError, PROTOCOL_VERSION, ProverInstruction, ProverMessage},
     order::{Execution, Progress, ProveOrder},
+    shared_memory::sweep_shared_memory,
     supervisor::{BackOff, ChildCommand, ChildEvent, RunningChild},
 };
 
@@ -20,6 +22,8 @@ const NAME: &str = "prover";
 const MAX_COMMANDS: usize = 16;
 /// Reports that wait for the reader; past that they wait in the outbox.
 const MAX_REPORTS: usize = 64;
+/// Between two looks at the memory of a child that has a limit. What it takes more in between is not noticed in time.
+const MEMORY_LOOK: Duration = Duration::from_millis(250);
 /// An outbox that has grown this long has no reader: no more orders are taken.
 const MAX_OUTBOX: usize = 64;
 
@@ -86,8 +90,14 @@ impl ProverReport {
 pub struct ProverSettings {
     /// How long the child may take from its start until it is ready. A prover on two busy cores takes four minutes.
     pub start_timeout: Duration,
-    /// How long a cancelled child may take to stop politely before it is killed.
+    /// How long a cancelled child may take to stop politely before it is killed. By default short enough that a prover
+    /// is free five seconds after a cancel, whatever it does.
     pub cancel_grace: Duration,
+    /// Most memory of the child's process group, in bytes, looked at several times a second. Not a limit on its
+    /// addresses: provers reserve far more of those than they use.
+    pub memory_limit: Option<u64>,
+    /// Most time from an order to its outcome.
+    pub time_limit: Option<Duration>,
     /// The wait before the first restart after a death; it doubles from there.
     pub first_restart_delay: Duration,
     /// The longest wait before a restart.
@@ -98,7 +108,9 @@ impl Default for ProverSettings {
     fn default() -> Self {
         Self {
             start_timeout: Duration::from_mins(15),
-            cancel_grace: Duration::from_secs(5),
+            cancel_grace: Duration::from_secs(2),
+            memory_limit: None,
+            time_limit: None,
             first_restart_delay: Duration::from_secs(1),
             longest_restart_delay: Duration::from_mins(1),
         }
@@ -159,6 +171,7 @@ impl ProverChild {
             child: None,
             state: State::Down { cause: "it is starting".to_owned() },
             deadline: Some(Instant::now()),
+            memory_look: Instant::now(),
         };
         tracker.spawn(actor.run(stop));
         (Self(handle), reader)
@@ -202,7 +215,7 @@ enum State {
     Starting,
     /// Ready for an order.
     Idle,
-    /// At work.
+    /// At work; killed at the deadline, if its time is limited.
     Working { attempt: AttemptId },
     /// Told to stop its work; killed at the deadline.
     Cancelling { attempt: AttemptId, replies: Vec<oneshot::Sender<()>> },
@@ -214,6 +227,7 @@ enum Event {
     Child(ChildEvent),
     CanReport,
     Deadline,
+    MemoryLook,
 }
 
 struct Actor {
@@ -227,6 +241,8 @@ struct Actor {
     child: Option<RunningChild>,
     state: State,
     deadline: Option<Instant>,
+    /// When to look at the child's memory next, if it is limited.
+    memory_look: Instant,
     back_off: BackOff,
 }
 
@@ -243,6 +259,7 @@ impl Actor {
                 Event::Child(event) => self.hear(event).await,
                 Event::CanReport => self.report_next(),
                 Event::Deadline => self.deadline_passed().await,
+                Event::MemoryLook => self.look_at_memory().await,
             }
         }
         if let Some(child) = self.child.take() {
@@ -251,15 +268,18 @@ impl Actor {
     }
 
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
-        let deadline = self.deadline;
+        let (deadline, memory_look) = (self.deadline, self.memory_look);
+        let is_memory_limited = self.settings.memory_limit.is_some() && self.child.is_some();
         tokio::select! {
             biased;
             () = stop.cancelled() => Event::Stop,
             () = self.reports.closed() => Event::Stop,
             _ = self.reports.reserve(), if !self.outbox.is_empty() => Event::CanReport,
             command = self.commands.recv() => command.map_or(Event::Stop, Event::Command),
-            event = next_of(&mut self.child), if self.child.is_some() => Event::Child(event),
+            // Before what the child says: one that never stops talking has limits too.
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Event::Deadline,
+            () = sleep_until(memory_look), if is_memory_limited => Event::MemoryLook,
+            event = next_of(&mut self.child), if self.child.is_some() => Event::Child(event),
         }
     }
 
@@ -283,6 +303,7 @@ impl Actor {
         match self.send(line).await {
             Ok(()) => {
                 self.state = State::Working { attempt };
+                self.deadline = self.settings.time_limit.and_then(|limit| Instant::now().checked_add(limit));
                 Ok(())
             }
             Err(cause) => {
@@ -299,7 +320,10 @@ impl Actor {
                 self.state = State::Cancelling { attempt, replies: vec![reply] };
                 self.deadline = Some(Instant::now() + self.settings.cancel_grace);
                 let sent = match frames::encode(&ProverInstruction::Cancel { attempt }) {
-                    Ok(line) => self.send(line).await,
+                    // A child that reads nothing gets no more time for that.
+                    Ok(line) => timeout(self.settings.cancel_grace, self.send(line))
+                        .await
+                        .unwrap_or_else(|_| Err("it does not read its instructions".to_owned())),
                     Err(error) => Err(error.to_string()),
                 };
                 if let Err(cause) = sent {
@@ -388,6 +412,8 @@ impl Actor {
         match &self.state {
             State::Down { .. } => match RunningChild::start(NAME, &self.command, None) {
                 Ok(child) => {
+                    // What a child left behind that died with all who had it mapped.
+                    drop(tokio::task::spawn_blocking(sweep_shared_memory));
                     self.child = Some(child);
                     self.state = State::Starting;
                     self.deadline = Some(Instant::now() + self.settings.start_timeout);
@@ -404,7 +430,23 @@ impl Actor {
             State::Cancelling { .. } => {
                 self.bring_down(Fault::worker("it did not stop when its attempt was cancelled")).await;
             }
-            State::Idle | State::Working { .. } => self.deadline = None,
+            State::Working { .. } => {
+                let limit = self.settings.time_limit.unwrap_or_default();
+                let cause = format!("it was not done after {}, its time_limit", humantime::format_duration(limit));
+                self.bring_down(Fault::resources(cause)).await;
+            }
+            State::Idle => self.deadline = None,
+        }
+    }
+
+    async fn look_at_memory(&mut self) {
+        self.memory_look = Instant::now() + MEMORY_LOOK;
+        let (Some(child), Some(limit)) = (&self.child, self.settings.memory_limit) else { return };
+        let taken = child.memory().await;
+        if taken > limit {
+            let (taken, limit) = (ByteSize::b(taken), ByteSize::b(limit));
+            let cause = format!("it took {taken} of memory, more than its memory_limit of {limit}");
+            self.bring_down(Fault::resources(cause)).await;
         }
     }
 

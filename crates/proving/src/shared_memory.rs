@@ -49,6 +49,11 @@ pub(crate) fn mapped_by(pids: impl IntoIterator<Item = u32>) -> BTreeSet<PathBuf
     found
 }
 
+/// Unlinks the shared memory that the processes of group `pgid` have mapped. Who has it mapped can go on using it.
+pub(crate) fn unlink_of_group(pgid: u32) {
+    unlink(&mapped_by(group_members(pgid)));
+}
+
 /// Unlinks these files; those that are gone already are fine.
 pub(crate) fn unlink(paths: &BTreeSet<PathBuf>) {
     for path in paths {
@@ -65,7 +70,7 @@ pub(crate) fn unlink(paths: &BTreeSet<PathBuf>) {
 /// Unlinks shared memory of provers that are gone: `/dev/shm/sp1_*` of this user, older than a minute,
 /// mapped by no process that can be seen. Returns how many files went.
 ///
-/// To be called once when a worker starts. A process in another container that shares `/dev/shm` cannot be
+/// To be called when a worker starts; a prover's supervision does it before each restart. A process in another container that shares `/dev/shm` cannot be
 /// seen; it has its memory mapped by then, and unlinking takes only the name.
 pub fn sweep_shared_memory() -> usize {
     let in_use = mapped_by(pids());

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
-use crate::{frames::MAX_FRAME_BYTES, shared_memory, stderr};
+use crate::{frames::MAX_FRAME_BYTES, group_memory::memory_of_group, shared_memory, stderr};
 
 /// How long a child may take to read a line: its pipe holds more than what is ever outstanding.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -178,6 +178,12 @@ impl RunningChild {
     /// Forgets what the child wrote to its standard error so far.
     pub(crate) fn forget_last_words(&self) {
         self.tail.clear();
+    }
+
+    /// Memory of its process group, in bytes.
+    pub(crate) async fn memory(&self) -> u64 {
+        let pid = self.pid;
+        tokio::task::spawn_blocking(move || memory_of_group(pid)).await.unwrap_or_default()
     }
 
     /// Kills the process group and waits until the child is gone.

@@ -1,14 +1,13 @@
 //! Provers and verifiers for tests, without a virtual machine.
 
-use std::{path::Path, process::Command, time::Duration};
-
 use async_trait::async_trait;
 use network_lib::{Backend, CircuitVersion, Digest, Fault, ProofMode, ProverProfile, Vm};
 
 use crate::{
-    Execution, KeyHashes, Phase, Progress, ProveOrder, Verified, Verifier, VerifyError, VerifyOrder,
+    Execution, KeyHashes, ProveOrder, Verified, Verifier, VerifyError, VerifyOrder,
     child::{Prove, Reporter, Verify},
     mock::{self, MockClaim},
+    script::{Host, Origin, Player, ProofForm, Script},
 };
 
 /// The circuit version of the provers and proofs of this module.
@@ -53,33 +52,22 @@ impl Verifier for TestVerifier {
     }
 }
 
-/// A prover that does what the order's input file says, one step per line:
+/// A prover that plays the [script](crate::script) that is the order's input, from its first byte on.
 ///
-/// | line | does |
-/// |---|---|
-/// | `progress DONE TOTAL` | reports progress in the phase *proving* |
-/// | `executed CYCLES` | reports an execution |
-/// | `print TEXT` | prints to standard output, as a careless library would |
-/// | `say TEXT` | prints to standard error |
-/// | `wait PATH` | waits until the file is there |
-/// | `mark PATH` | creates the file, with this process's id in it |
-/// | `offspring PATH` | starts a process that sleeps, and writes its id to the file |
-/// | `guest TEXT`, `resources TEXT` | fails with that fault |
-/// | `panic TEXT` | panics |
-/// | `exit STATUS`, `abort` | ends the process |
-/// | `hang` | never ends; stops when dropped |
-/// | `spin` | never ends and blocks its thread |
-/// | `prove BYTES` | writes a mock proof of that many bytes and its trailer |
-///
-/// A script that ends without a fault proves 100 bytes if it has not proved yet. The public values of every
-/// program are empty.
-#[derive(Debug, Clone, Copy, Default)]
+/// The public values of every program are empty, and a proof is as many bytes long as the script says, or 100, and its
+/// trailer.
+#[derive(Debug, Default)]
 pub struct ScriptedProver {
-    /// What [`Prove::stops_when_dropped`] answers.
-    pub stops_when_dropped: bool,
+    stops_when_dropped: bool,
+    player: Player,
 }
 
 impl ScriptedProver {
+    /// A prover that can drop its work, in the sense of [`Prove::stops_when_dropped`].
+    pub fn droppable() -> Self {
+        Self { stops_when_dropped: true, player: Player::default() }
+    }
+
     /// What it says of itself.
     pub fn profile() -> ProverProfile {
         ProverProfile {
@@ -96,16 +84,33 @@ impl ScriptedProver {
     pub fn public_values_hash() -> [u8; 32] {
         *Digest::sha256(&[]).as_bytes()
     }
+}
 
-    fn write_proof(order: &ProveOrder, size: usize) -> Result<(), Fault> {
+/// One order and whom to tell.
+struct Scene<'a> {
+    order: &'a ProveOrder,
+    reporter: &'a Reporter,
+}
+
+#[async_trait]
+impl Host for Scene<'_> {
+    async fn execute(&mut self, cycles: u64) -> Result<(), Fault> {
+        let public_values_hash = ScriptedProver::public_values_hash();
+        self.reporter.executed(Execution { cycles, gas: None, public_values_hash });
+        Ok(())
+    }
+
+    async fn prove(&mut self, form: ProofForm) -> Result<(), Fault> {
+        let order = self.order;
         let claim = MockClaim {
             vk_hash: order.vk_hash,
             mode: order.mode,
             circuit_version: order.circuit_version.clone(),
-            public_values_hash: Self::public_values_hash(),
+            public_values_hash: ScriptedProver::public_values_hash(),
         };
-        let proof = mock::seal(vec![0x5a; size], &claim);
-        std::fs::write(&order.output, proof).map_err(|error| Fault::worker(format!("cannot write the proof: {error}")))
+        let body = if form == ProofForm::default() { vec![0x5a; 100] } else { Vec::new() };
+        let written = std::fs::write(&order.output, form.finish(body, claim));
+        written.map_err(|error| Fault::worker(format!("cannot write the proof: {error}")))
     }
 }
 
@@ -116,68 +121,14 @@ impl Prove for ScriptedProver {
     }
 
     fn stops_when_dropped(&self) -> bool {
+        self.player.hear_cancel();
         self.stops_when_dropped
     }
 
     async fn prove(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
-        let script = std::fs::read_to_string(&order.stdin)
-            .map_err(|error| Fault::guest(format!("the input is not a script: {error}")))?;
-        let mut is_proved = false;
-        for line in script.lines() {
-            let (step, rest) = line.split_once(' ').unwrap_or((line, ""));
-            match step {
-                "progress" => {
-                    let (done, total) = rest.split_once(' ').unwrap_or((rest, "0"));
-                    reporter.progress(Progress { phase: Phase::Proving, done: number(done), total: number(total) });
-                }
-                "executed" => reporter.executed(Execution {
-                    cycles: number(rest),
-                    gas: None,
-                    public_values_hash: Self::public_values_hash(),
-                }),
-                #[expect(clippy::print_stdout, reason = "that this does no harm is what is tested")]
-                "print" => println!("{rest}"),
-                #[expect(clippy::print_stderr, reason = "that this is heard is what is tested")]
-                "say" => eprintln!("{rest}"),
-                "wait" => {
-                    while !Path::new(rest).exists() {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                }
-                "mark" => mark(rest, std::process::id()),
-                "offspring" => {
-                    #[expect(clippy::zombie_processes, reason = "it is there to be killed with its group")]
-                    let offspring = Command::new("sleep").arg("1000").spawn().expect("cannot start sleep");
-                    mark(rest, offspring.id());
-                }
-                "guest" => return Err(Fault::guest(rest)),
-                "resources" => return Err(Fault::resources(rest)),
-                "panic" => panic!("{rest}"),
-                "exit" => std::process::exit(rest.parse().unwrap_or(1)),
-                "abort" => std::process::abort(),
-                "hang" => std::future::pending().await,
-                "spin" => loop {
-                    std::thread::park();
-                },
-                "prove" => {
-                    Self::write_proof(order, usize::try_from(number(rest)).unwrap_or_default())?;
-                    is_proved = true;
-                }
-                "" => {}
-                other => return Err(Fault::guest(format!("{other:?} is not a step"))),
-            }
-        }
-        if is_proved { Ok(()) } else { Self::write_proof(order, 100) }
+        let bad = |error: &dyn std::fmt::Display| Fault::guest(format!("the input is not a script: {error}"));
+        let text = std::fs::read(&order.stdin).map_err(|error| bad(&error))?;
+        let script = Script::parse(&String::from_utf8_lossy(&text), Origin::Operator).map_err(|error| bad(&error))?;
+        self.player.play(&script, reporter, &mut Scene { order, reporter }).await
     }
-}
-
-fn number(text: &str) -> u64 {
-    text.trim().parse().unwrap_or_default()
-}
-
-/// Creates a file that is either not there or whole.
-fn mark(path: &str, id: u32) {
-    let draft = format!("{path}.draft");
-    std::fs::write(&draft, id.to_string()).expect("cannot write a mark");
-    std::fs::rename(draft, path).expect("cannot write a mark");
 }

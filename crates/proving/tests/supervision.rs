@@ -13,7 +13,7 @@ use std::{
 
 use network_lib::{AttemptId, CircuitVersion, Digest, FaultClass, ProofMode};
 use proving::{
-    ChildCommand, KeyHashes, ProveOrder, ProverChild, ProverError, ProverReport, ProverSettings, Verified,
+    ChildCommand, KeyHashes, Phase, ProveOrder, ProverChild, ProverError, ProverReport, ProverSettings, Verified,
     Verifier as _, VerifierChild, VerifierSettings, VerifyError, VerifyOrder,
     child::{Channel, Verify, serve_prover, serve_verifier},
     mock::{self, MockClaim},
@@ -35,6 +35,17 @@ macro_rules! tests {
 const TESTS: &[Test] = &tests![
     an_order_is_proved_with_all_its_reports_in_order,
     what_a_library_prints_does_not_disturb_the_frames,
+    a_scripted_prover_works_as_long_as_told_and_in_the_steps_told,
+    a_flood_of_log_disturbs_nothing,
+    a_prover_that_writes_garbage_ends_with_its_attempt,
+    each_class_of_fault_can_be_played,
+    a_child_that_hears_no_cancel_is_ended_after_the_grace,
+    a_prover_is_free_five_seconds_after_a_cancel_whatever_it_does_and_wherever_it_is,
+    a_child_that_never_stops_talking_is_ended_after_the_grace,
+    a_cancelled_child_leaves_no_shared_memory,
+    an_attempt_that_takes_too_long_ends_and_names_the_limit,
+    an_attempt_that_takes_too_much_memory_ends_and_names_the_limit,
+    memory_of_the_whole_group_counts,
     a_guest_fault_reaches_the_parent_and_the_child_goes_on,
     a_panic_is_a_worker_fault_with_its_text,
     a_crash_gives_one_failure_with_its_status_and_last_words_then_a_restart,
@@ -99,13 +110,27 @@ fn serve(name: &str) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let channel = Channel::take().unwrap();
     match name {
-        "prover" => runtime.block_on(serve_prover(channel, ScriptedProver { stops_when_dropped: false })).unwrap(),
-        "droppable" => runtime.block_on(serve_prover(channel, ScriptedProver { stops_when_dropped: true })).unwrap(),
+        "prover" => runtime.block_on(serve_prover(channel, ScriptedProver::default())).unwrap(),
+        "droppable" => runtime.block_on(serve_prover(channel, ScriptedProver::droppable())).unwrap(),
+        "mapping" => {
+            let _mapped = map_shared_memory();
+            runtime.block_on(serve_prover(channel, ScriptedProver::default())).unwrap();
+        }
         "verifier" => serve_verifier(channel, &TestVerifier).unwrap(),
         "odd-verifier" => serve_verifier(channel, &OddVerifier).unwrap(),
         _ => return ExitCode::FAILURE,
     }
     ExitCode::SUCCESS
+}
+
+/// Maps the file that the environment names, as SP1's executor does. Without unsafe code only a library can: a database
+/// in this mode maps the file beside it.
+#[expect(clippy::disallowed_methods, reason = "how this child is told its file")]
+fn map_shared_memory() -> rusqlite::Connection {
+    let connection = rusqlite::Connection::open(std::env::var("MAPPED").unwrap()).unwrap();
+    connection.pragma_update(None, "journal_mode", "wal").unwrap();
+    connection.execute_batch("create table t (x); begin; select * from t; commit").unwrap();
+    connection
 }
 
 /// Does what the verifying key says.
@@ -295,6 +320,177 @@ async fn what_a_library_prints_does_not_disturb_the_frames() {
     let mut bench = Bench::ready(child("prover"), settings()).await;
     bench.prover.prove(bench.order(1, "print {\"type\":\"failed\"}\nprint garbage\nprove 1")).await.unwrap();
     assert!(matches!(bench.next().await, ProverReport::Proved { .. }));
+    bench.end().await;
+}
+
+async fn a_scripted_prover_works_as_long_as_told_and_in_the_steps_told() {
+    let mut bench = Bench::ready(child("prover"), settings()).await;
+    #[expect(clippy::disallowed_methods, reason = "a stopwatch")]
+    let began = std::time::Instant::now();
+    let script = "phase wrapping\nwork 60ms 3\nburn 20ms 1\nmemory 32MiB\nforge values\nprove 7";
+    bench.prover.prove(bench.order(1, script)).await.unwrap();
+    let mut done = Vec::new();
+    loop {
+        match bench.next().await {
+            ProverReport::Progress { progress, .. } => done.push((progress.phase, progress.done, progress.total)),
+            ProverReport::Proved { .. } => break,
+            other => panic!("expected progress, got {other:?}"),
+        }
+    }
+    assert!(began.elapsed() >= Duration::from_millis(80));
+    // The newest takes the place of one that nobody has read yet.
+    assert_eq!(done.last(), Some(&(Phase::Wrapping, 3, 3)));
+    let claim = mock::read_claim(&std::fs::read(bench.path("1.proof")).unwrap()).unwrap();
+    assert_ne!(claim.public_values_hash, ScriptedProver::public_values_hash());
+    bench.end().await;
+}
+
+async fn a_flood_of_log_disturbs_nothing() {
+    let mut bench = Bench::ready(child("prover"), settings()).await;
+    bench.prover.prove(bench.order(1, "flood 100000\nprove 1")).await.unwrap();
+    assert!(matches!(bench.next().await, ProverReport::Proved { .. }));
+    bench.end().await;
+}
+
+async fn a_prover_that_writes_garbage_ends_with_its_attempt() {
+    let mut bench = Bench::ready(child("prover"), settings()).await;
+    bench.prover.prove(bench.order(1, "frame {\"type\":\"bribe\"}\nhang")).await.unwrap();
+    let (class, cause) = bench.has_failed(1).await;
+    assert_eq!(class, FaultClass::Worker);
+    assert!(cause.starts_with("the prover sent garbage: "), "{cause}");
+    bench.is_unavailable().await;
+    bench.is_ready().await;
+    bench.proves(2).await;
+    bench.end().await;
+}
+
+async fn each_class_of_fault_can_be_played() {
+    let mut bench = Bench::ready(child("prover"), settings()).await;
+    let classes = [("guest", FaultClass::Guest), ("resources", FaultClass::Resources), ("worker", FaultClass::Worker)];
+    for (step, class) in classes {
+        bench.prover.prove(bench.order(1, &format!("{step} in other words"))).await.unwrap();
+        assert_eq!(bench.has_failed(1).await, (class, "in other words".to_owned()));
+    }
+    bench.end().await;
+}
+
+async fn a_child_that_hears_no_cancel_is_ended_after_the_grace() {
+    let settings = ProverSettings { cancel_grace: Duration::from_millis(50), ..settings() };
+    let mut bench = Bench::ready(child("droppable"), settings).await;
+    let own = bench.path("own");
+    bench.prover.prove(bench.order(1, &format!("deaf\nmark {}\nhang", own.display()))).await.unwrap();
+    let pid = contents(&own).await;
+    bench.prover.cancel(id(1)).await.unwrap();
+    is_gone(&pid).await;
+    assert_eq!(bench.is_unavailable().await, "it did not stop when its attempt was cancelled");
+    bench.is_ready().await;
+    bench.proves(2).await;
+    bench.end().await;
+}
+
+async fn a_prover_is_free_five_seconds_after_a_cancel_whatever_it_does_and_wherever_it_is() {
+    let case = async |phase: &str, ill: &str| {
+        // The settings are those that a worker uses.
+        let bench = Bench::ready(child("droppable"), ProverSettings::default()).await;
+        let mark = bench.path("mark");
+        let script = format!("phase {phase}\nmark {}\n{ill}\nprogress 1 1\nhang", mark.display());
+        bench.prover.prove(bench.order(1, &script)).await.unwrap();
+        let pid = contents(&mark).await;
+        let freed = tokio::time::timeout(Duration::from_secs(5), bench.prover.cancel(id(1))).await;
+        freed.unwrap_or_else(|_| panic!("{ill} while {phase}")).unwrap();
+        if ill != "hang" {
+            is_gone(&pid).await;
+        }
+        bench.end().await;
+    };
+    tokio::join!(
+        case("executing", "freeze"),
+        case("executing", "deaf"),
+        case("proving", "freeze"),
+        case("proving", "spin"),
+        case("proving", "hang"),
+        case("finishing", "freeze"),
+        case("finishing", "deaf"),
+    );
+    // One that never comes up has nothing in hand.
+    let starting = Bench::start(shell("sleep 1000"), ProverSettings::default());
+    starting.prover.cancel(id(1)).await.unwrap();
+    starting.end().await;
+}
+
+async fn a_child_that_never_stops_talking_is_ended_after_the_grace() {
+    let progress = r#"{"type":"progress","attempt":"01010101010101010101010101010101","progress":{"phase":"proving","done":1,"total":3}}"#;
+    let script = format!("echo '{}'; read order; while true; do echo '{progress}'; done", ready_line());
+    let settings = ProverSettings { cancel_grace: Duration::from_millis(50), ..settings() };
+    let mut bench = Bench::ready(shell(&script), settings).await;
+    bench.prover.prove(bench.order(1, "")).await.unwrap();
+    bench.next().await;
+    bench.prover.cancel(id(1)).await.unwrap();
+    bench.end().await;
+}
+
+async fn a_cancelled_child_leaves_no_shared_memory() {
+    for ill in ["spin", "freeze"] {
+        let database = PathBuf::from(format!("/dev/shm/sp1_test_{}_{ill}", std::process::id()));
+        let mapped = PathBuf::from(format!("{}-shm", database.display()));
+        let env = vec![("MAPPED".into(), database.clone().into())];
+        let settings = ProverSettings { cancel_grace: Duration::from_millis(50), ..settings() };
+        let mut bench = Bench::ready(ChildCommand { env, ..child("mapping") }, settings).await;
+        let mark = bench.path("mark");
+        assert!(mapped.exists());
+        bench.prover.prove(bench.order(1, &format!("mark {}\n{ill}", mark.display()))).await.unwrap();
+        contents(&mark).await;
+        bench.prover.cancel(id(1)).await.unwrap();
+        bench.is_unavailable().await;
+        let is_left = mapped.exists();
+        bench.end().await;
+        for path in [database.clone(), mapped, PathBuf::from(format!("{}-wal", database.display()))] {
+            std::fs::remove_file(path).ok();
+        }
+        assert!(!is_left, "left behind by {ill}");
+    }
+}
+
+async fn an_attempt_that_takes_too_long_ends_and_names_the_limit() {
+    let settings = ProverSettings { time_limit: Some(Duration::from_millis(100)), ..settings() };
+    let mut bench = Bench::ready(child("prover"), settings).await;
+    for ill in ["spin", "freeze"] {
+        let offspring = bench.path(ill);
+        bench.prover.prove(bench.order(1, &format!("offspring {}\n{ill}", offspring.display()))).await.unwrap();
+        let (class, cause) = bench.has_failed(1).await;
+        assert_eq!((class, cause.as_str()), (FaultClass::Resources, "it was not done after 100ms, its time_limit"));
+        is_gone(&contents(&offspring).await).await;
+        bench.is_unavailable().await;
+        bench.is_ready().await;
+    }
+    // The limit is on attempts: a prover may wait for one as long as it likes.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    bench.proves(2).await;
+    bench.end().await;
+}
+
+async fn an_attempt_that_takes_too_much_memory_ends_and_names_the_limit() {
+    let settings = ProverSettings { memory_limit: Some(256 << 20), ..settings() };
+    let mut bench = Bench::ready(child("prover"), settings).await;
+    bench.prover.prove(bench.order(1, "memory 400MiB\nspin")).await.unwrap();
+    let (class, cause) = bench.has_failed(1).await;
+    assert_eq!(class, FaultClass::Resources);
+    assert!(cause.ends_with("more than its memory_limit of 256.0 MiB"), "{cause}");
+    bench.is_unavailable().await;
+    bench.is_ready().await;
+    bench.prover.prove(bench.order(2, "memory 100MiB\nwork 600ms")).await.unwrap();
+    while !matches!(bench.next().await, ProverReport::Proved { .. }) {}
+    bench.end().await;
+}
+
+async fn memory_of_the_whole_group_counts() {
+    // Each of these is within the limit on its own: `tail` holds on to its input until that ends.
+    let holds = "(head -c 40000000 /dev/zero; sleep 1000) | tail -c 40000000 >/dev/null &";
+    let script = format!("echo '{}'; read order; {holds} {holds} {holds} wait", ready_line());
+    let settings = ProverSettings { memory_limit: Some(100_000_000), ..settings() };
+    let mut bench = Bench::ready(shell(&script), settings).await;
+    bench.prover.prove(bench.order(1, "")).await.unwrap();
+    assert_eq!(bench.has_failed(1).await.0, FaultClass::Resources);
     bench.end().await;
 }
 

@@ -7,7 +7,7 @@ use network_lib::protocol::Instruction;
 use rand::RngCore as _;
 use sp1_network_api::artifact::ArtifactType;
 
-use super::prepare;
+use super::{median, prepare};
 use crate::{
     artifact_http::HttpConnection,
     client::Variant,
@@ -83,9 +83,4 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<
 
 fn rate(mib: u64, began: Instant) -> f64 {
     float(mib) / began.elapsed().as_secs_f64()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -3,6 +3,8 @@
 mod assign;
 mod bulk;
 mod fulfil;
+mod gap;
+mod heartbeat;
 mod idle;
 mod poll;
 mod submit;
@@ -44,6 +46,10 @@ pub(crate) enum Figures {
     Bulk(bulk::Options),
     /// What it costs when nothing happens, and how soon it serves.
     Idle(idle::Options),
+    /// How long a prover idles between two proofs while requests wait.
+    Gap(gap::Options),
+    /// Whether a worker is heard of in time while its prover takes every processor.
+    Heartbeat(heartbeat::Options),
     /// All of them, with their defaults.
     All,
 }
@@ -61,6 +67,8 @@ impl Figures {
                 Self::Upload(defaults()),
                 Self::Bulk(defaults()),
                 Self::Idle(defaults()),
+                Self::Gap(defaults()),
+                Self::Heartbeat(defaults()),
             ],
             one => vec![one],
         }
@@ -77,6 +85,8 @@ impl Figures {
                 Self::Upload(options) => upload::measure(bench, options).await,
                 Self::Bulk(options) => bulk::measure(bench, options).await,
                 Self::Idle(options) => idle::measure(bench, options).await,
+                Self::Gap(options) => gap::measure(bench, options).await,
+                Self::Heartbeat(options) => heartbeat::measure(bench, options).await,
                 Self::All => anyhow::bail!("all of them are not one"),
             }
         };
@@ -93,6 +103,8 @@ impl Figures {
             Self::Upload(_) => "upload",
             Self::Bulk(_) => "bulk",
             Self::Idle(_) => "idle",
+            Self::Gap(_) => "gap",
+            Self::Heartbeat(_) => "heartbeat",
             Self::All => "all",
         }
     }
@@ -123,4 +135,10 @@ async fn more_clients(server: &Server, key: Key, count: usize) -> anyhow::Result
         clients.push(Client::connect(server.endpoints(), key).await?);
     }
     Ok(clients)
+}
+
+/// Sorts, and answers what is in the middle.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -1,6 +1,10 @@
 //! Does what [`Hand`] decided: journal, transfers, provers, and the reports of the current session.
 
-use std::{collections::HashMap, future, path::PathBuf};
+use std::{
+    collections::{HashMap, HashSet},
+    future,
+    path::PathBuf,
+};
 
 use futures_util::{
     StreamExt as _,
@@ -19,12 +23,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    ahead::{self, Ahead, NextRound},
     hand::{Effect, Event, Hand},
     handle::{AgentHandle, Link, Message},
 };
 use crate::{
     artifacts::{ArtifactClient, TransferError},
     failure::chain,
+    inputs::InputCache,
     journal::{Journal, Record, Stage},
     programs::{PinnedProgram, ProgramCache},
     provers::{self, Answer, Command, ProverPort},
@@ -61,6 +67,8 @@ pub struct AgentParts {
     pub artifacts: ArtifactClient,
     /// Programs on disk.
     pub programs: ProgramCache,
+    /// Inputs that were fetched ahead.
+    pub inputs: InputCache,
     /// Room to be left on the disk, in bytes: attempts that would take it are failed.
     pub min_free_disk: u64,
     /// The provers, in the order of their indices.
@@ -95,6 +103,8 @@ impl Agent {
             journal: parts.journal,
             artifacts: parts.artifacts,
             programs: parts.programs,
+            inputs: parts.inputs,
+            ahead: Ahead::default(),
             min_free_disk: parts.min_free_disk,
             commands,
             prover_reports,
@@ -120,6 +130,7 @@ impl Agent {
 enum Outcome {
     Fetched { attempt: AttemptId, transfer: u64, outcome: Result<PinnedProgram, Fault> },
     Uploaded { attempt: AttemptId, transfer: u64, is_done: bool },
+    FetchedAhead { round: u64, programs: Vec<PinnedProgram> },
     Prover { prover: usize, answer: Answer },
 }
 
@@ -138,6 +149,7 @@ struct Session {
 
 struct Transfer {
     number: u64,
+    is_fetch: bool,
     stop: CancellationToken,
 }
 
@@ -147,6 +159,8 @@ struct Actor {
     journal: Journal,
     artifacts: ArtifactClient,
     programs: ProgramCache,
+    inputs: InputCache,
+    ahead: Ahead,
     min_free_disk: u64,
     commands: Vec<mpsc::Sender<Command>>,
     prover_reports: SelectAll<BoxStream<'static, (usize, ProverReport)>>,
@@ -174,6 +188,7 @@ impl Actor {
                 Input::Prover(prover, report) => self.take_in(Event::Prover { prover, report }).await,
                 Input::CanReport(permit) => self.report(permit).await,
             }
+            self.fetch_ahead();
             if self.hand.is_empty() {
                 answer_all(&mut self.empty);
             }
@@ -205,6 +220,7 @@ impl Actor {
             Message::OpenSession { reply } => {
                 let (reports, reader) = mpsc::channel(MAX_REPORTS);
                 let (provers, in_hand) = self.hand.open_session();
+                self.ahead.forget_hints();
                 let hello = Report::Hello {
                     version: CONTEMPLANT_VERSION.to_owned(),
                     profile: WorkerProfile {
@@ -239,7 +255,16 @@ impl Actor {
                 }
                 Event::Welcomed
             }
-            Instruction::Assign(assignment) => Event::Assigned(assignment),
+            Instruction::Assign(assignment) => {
+                self.ahead.assigned(&assignment);
+                Event::Assigned(assignment)
+            }
+            Instruction::Prefetch { prover, next } => {
+                if prover < self.commands.len() {
+                    self.ahead.hint(prover, next);
+                }
+                return;
+            }
             Instruction::Cancel { attempt, reason } => {
                 Event::Dismissed { attempt, reason: format!("the coordinator cancelled it: {reason}") }
             }
@@ -273,6 +298,10 @@ impl Actor {
                     return;
                 }
                 Event::Uploaded { attempt, is_done }
+            }
+            Outcome::FetchedAhead { round, programs } => {
+                self.ahead.ended(round, programs);
+                return;
             }
             Outcome::Prover { prover, answer: Answer::NotTaken { attempt, readiness, fault } } => {
                 Event::NotTaken { prover, attempt, readiness, fault }
@@ -323,6 +352,7 @@ impl Actor {
                 }
                 Effect::Forget(attempt) => {
                     self.pinned.remove(&attempt);
+                    self.ahead.tidy();
                     let journal = self.journal.clone();
                     if let Err(error) = off_runtime(move || journal.forget(attempt)).await {
                         tracing::error!(attempt.id = %attempt, "An attempt cannot be forgotten: {}", chain(&error));
@@ -371,14 +401,14 @@ impl Actor {
     }
 
     /// Begins a transfer, which ends the one before for this attempt.
-    fn begin_transfer(&mut self, attempt: AttemptId) -> Transfer {
+    fn begin_transfer(&mut self, attempt: AttemptId, is_fetch: bool) -> Transfer {
         let number = self.next_transfer;
         self.next_transfer += 1;
         let stop = self.transfers_stop.child_token();
-        if let Some(former) = self.transfers.insert(attempt, Transfer { number, stop: stop.clone() }) {
+        if let Some(former) = self.transfers.insert(attempt, Transfer { number, is_fetch, stop: stop.clone() }) {
             former.stop.cancel();
         }
-        Transfer { number, stop }
+        Transfer { number, is_fetch, stop }
     }
 
     /// Whether this transfer is the current one of its attempt, which it then is no longer.
@@ -392,20 +422,34 @@ impl Actor {
 
     fn fetch(&mut self, assignment: Assignment) {
         let attempt = assignment.attempt;
-        let Transfer { number: transfer, stop } = self.begin_transfer(attempt);
+        self.ahead.interrupt();
+        let Transfer { number: transfer, stop, .. } = self.begin_transfer(attempt, true);
         let files = self.journal.files(attempt);
-        let (artifacts, programs) = (self.artifacts.clone(), self.programs.clone());
+        let (artifacts, programs, inputs) = (self.artifacts.clone(), self.programs.clone(), self.inputs.clone());
         let (outcomes, min_free_disk) = (self.outcomes.clone(), self.min_free_disk);
         self.tracker.spawn(stop.run_until_cancelled_owned(async move {
             let fetched = async {
-                let bytes = assignment.program.size.saturating_add(assignment.stdin.size);
-                require_room(files.directory, bytes.saturating_add(min_free_disk)).await?;
+                let given = inputs.give(&assignment.stdin, &files.stdin).await;
+                let is_here = given.unwrap_or_else(|error| {
+                    tracing::warn!(attempt.id = %attempt, "An input that was fetched ahead cannot be used: {error}");
+                    false
+                });
+                let stdin_size = if is_here { 0 } else { assignment.stdin.size };
+                let bytes = assignment.program.size.saturating_add(stdin_size).saturating_add(min_free_disk);
+                if require_room(files.directory.clone(), bytes).await.is_err() {
+                    // Attempts go first.
+                    inputs.write().await.retain(HashSet::new()).await.ok();
+                    require_room(files.directory, bytes).await?;
+                }
                 let (program, ()) = tokio::try_join!(
                     async {
                         let fetched = programs.fetch(&artifacts, &assignment.program).await;
                         fetched.map_err(|error| fetch_fault("program", &error))
                     },
                     async {
+                        if is_here {
+                            return Ok(());
+                        }
                         let fetched = artifacts.download(&assignment.stdin, &files.stdin).await;
                         fetched.map_err(|error| fetch_fault("input", &error))
                     }
@@ -418,8 +462,23 @@ impl Actor {
         }));
     }
 
+    /// Begins a round of fetching ahead, if one is due and no attempt is being fetched.
+    fn fetch_ahead(&mut self) {
+        if self.transfers.values().any(|transfer| transfer.is_fetch) {
+            return;
+        }
+        let stop = self.transfers_stop.child_token();
+        let Some(NextRound { number, hints }) = self.ahead.begin(stop.clone()) else { return };
+        let (artifacts, programs, inputs) = (self.artifacts.clone(), self.programs.clone(), self.inputs.clone());
+        let (outcomes, min_free_disk) = (self.outcomes.clone(), self.min_free_disk);
+        self.tracker.spawn(stop.run_until_cancelled_owned(async move {
+            let programs = ahead::run_round(&hints, &artifacts, &programs, &inputs, min_free_disk).await;
+            drop(outcomes.send(Outcome::FetchedAhead { round: number, programs }).await);
+        }));
+    }
+
     fn upload(&mut self, attempt: AttemptId, url: String, size: u64) {
-        let Transfer { number: transfer, stop } = self.begin_transfer(attempt);
+        let Transfer { number: transfer, stop, .. } = self.begin_transfer(attempt, false);
         let proof = self.journal.files(attempt).proof;
         let (artifacts, outcomes) = (self.artifacts.clone(), self.outcomes.clone());
         self.tracker.spawn(stop.run_until_cancelled_owned(async move {
@@ -443,11 +502,7 @@ fn fetch_fault(what: &str, error: &TransferError) -> Fault {
 
 async fn require_room(directory: PathBuf, bytes: u64) -> Result<(), Fault> {
     let path = directory.clone();
-    let free = off_runtime(move || {
-        let space = rustix::fs::statvfs(&path)?;
-        Ok::<u64, std::io::Error>(space.f_bavail.saturating_mul(space.f_frsize))
-    });
-    match free.await {
+    match off_runtime(move || ahead::free_bytes(&path)).await {
         Ok(free) if free < bytes => Err(Fault::resources(format!(
             "the worker's disk has {free} bytes free at {}, and this attempt needs {bytes} with the reserve",
             directory.display()

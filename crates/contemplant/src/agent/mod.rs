@@ -1,8 +1,10 @@
 //! The agent: owns the attempts of this worker and its provers, whether or not a coordinator is there.
 //!
-//! [`hand`] decides, [`actor`] does what it decided, [`handle`] is what the rest of the program sees.
+//! [`hand`] decides, [`actor`] does what it decided, [`ahead`] fetches what will come next, [`handle`] is what the rest
+//! of the program sees.
 
 mod actor;
+mod ahead;
 mod hand;
 mod handle;
 

@@ -123,6 +123,7 @@ impl fmt::Display for Config {
         writeln!(f, "state_directory = {}", text(&storage.state_directory.display().to_string()))?;
         let bytes = |size: ByteSize| size.as_u64();
         writeln!(f, "max_program_cache_bytes = {}", bytes(storage.max_program_cache_bytes))?;
+        writeln!(f, "max_input_cache_bytes = {}", bytes(storage.max_input_cache_bytes))?;
         writeln!(f, "min_free_disk_bytes = {}", bytes(storage.min_free_disk_bytes))?;
         for (key, kind) in [("min_groth16_memory_bytes", Snark::Groth16), ("min_plonk_memory_bytes", Snark::Plonk)] {
             writeln!(f, "{key} = {}", bytes(snark.min_memory(kind)))?;
@@ -134,6 +135,15 @@ impl fmt::Display for Config {
         for prover in provers {
             writeln!(f, "\n[[provers]]\nvm = {}", text(&prover.vm.to_string()))?;
             writeln!(f, "backend = {}", text(prover.backend.name()))?;
+            if let Some(script) = &prover.script {
+                writeln!(f, "script = {}", text(script.text()))?;
+            }
+            if let Some(limit) = prover.memory_limit {
+                writeln!(f, "memory_limit = {}", text(&format!("{} B", limit.as_u64())))?;
+            }
+            if let Some(limit) = prover.time_limit {
+                writeln!(f, "time_limit = {}", text(&humantime::format_duration(limit).to_string()))?;
+            }
             if let provers::ProverProgram::External { program, args } = &prover.program {
                 writeln!(f, "program = {}", text(&program.display().to_string()))?;
                 let args: Vec<String> = args.iter().map(|arg| text(arg)).collect();

@@ -1,9 +1,11 @@
 //! The provers of this worker.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use bytesize::ByteSize;
 use figment::value::Value;
 use network_lib::{Backend, Vm};
+use proving::script::{Origin, Script};
 use serde::Deserialize;
 
 use super::{legacy, raw::Reader};
@@ -20,6 +22,12 @@ pub struct ProverConfig {
     pub backend: Backend,
     /// The child process.
     pub program: ProverProgram,
+    /// What a mock prover plays for requests that bring no script along.
+    pub script: Option<Script>,
+    /// Most memory of the prover's processes together.
+    pub memory_limit: Option<ByteSize>,
+    /// Most time for one attempt.
+    pub time_limit: Option<Duration>,
 }
 
 /// The child process of a prover.
@@ -45,6 +53,9 @@ struct RawProver {
     program: Option<PathBuf>,
     #[serde(default)]
     args: Vec<String>,
+    script: Option<String>,
+    memory_limit: Option<String>,
+    time_limit: Option<String>,
     moongate_endpoint: Option<Value>,
     groth16_enabled: Option<Value>,
 }
@@ -107,5 +118,30 @@ fn read_one(reader: &mut Reader, index: usize, value: &Value, has_built_in_prove
         }
         None => ProverProgram::BuiltIn,
     };
-    Some(ProverConfig { vm: vm?, backend: backend?, program })
+    let script = match raw.script {
+        Some(_) if backend != Some(Backend::Mock) || program != ProverProgram::BuiltIn => {
+            reader.problem(&key("script"), "is for backend = \"mock\" without a program of its own");
+            None
+        }
+        Some(text) => {
+            let script = Script::parse(&text, Origin::Operator);
+            script.map_err(|error| reader.problem(&key("script"), error.to_string())).ok()
+        }
+        None => None,
+    };
+    let memory_limit = raw.memory_limit.and_then(|text| match text.parse::<ByteSize>() {
+        Ok(limit) if limit.as_u64() > 0 => Some(limit),
+        _ => {
+            reader.problem(&key("memory_limit"), format!("{text:?} is not a limit: write it like \"24GiB\""));
+            None
+        }
+    });
+    let time_limit = raw.time_limit.and_then(|text| match humantime::parse_duration(&text) {
+        Ok(limit) if !limit.is_zero() => Some(limit),
+        _ => {
+            reader.problem(&key("time_limit"), format!("{text:?} is not a limit: write it like \"4h\""));
+            None
+        }
+    });
+    Some(ProverConfig { vm: vm?, backend: backend?, program, script, memory_limit, time_limit })
 }

@@ -12,7 +12,7 @@ use figment::{
 use super::{Overrides, Problem, legacy};
 
 /// Every key of the top level that has a meaning.
-pub(super) const KEYS: [&str; 16] = [
+pub(super) const KEYS: [&str; 17] = [
     "hierophant_ws_address",
     "contemplant_name",
     "worker_token",
@@ -20,6 +20,7 @@ pub(super) const KEYS: [&str; 16] = [
     "magister_drop_endpoint",
     "state_directory",
     "max_program_cache_bytes",
+    "max_input_cache_bytes",
     "min_free_disk_bytes",
     "min_groth16_memory_bytes",
     "min_plonk_memory_bytes",

@@ -13,6 +13,8 @@ pub struct StorageConfig {
     pub state_directory: PathBuf,
     /// Size of the programs that are kept for later requests.
     pub max_program_cache_bytes: ByteSize,
+    /// Size of the inputs that are fetched while the attempts before them are still being made.
+    pub max_input_cache_bytes: ByteSize,
     /// Room that an attempt must leave on the disk.
     pub min_free_disk_bytes: ByteSize,
 }
@@ -30,6 +32,7 @@ impl StorageConfig {
         Self {
             state_directory: state_directory.unwrap_or_default(),
             max_program_cache_bytes: reader.bytes("max_program_cache_bytes").unwrap_or(ByteSize::gib(2)),
+            max_input_cache_bytes: reader.bytes("max_input_cache_bytes").unwrap_or(ByteSize::gib(8)),
             min_free_disk_bytes: reader.bytes("min_free_disk_bytes").unwrap_or(ByteSize::gib(1)),
         }
     }

@@ -50,8 +50,15 @@ fn what_show_prints_is_a_configuration_that_says_the_same() {
         log_format = "json"
         [[provers]]
         backend = "mock"
+        memory_limit = "24GiB"
+        time_limit = "90min"
         program = "/p"
         args = ["a", "b c"]
+        [[provers]]
+        backend = "mock"
+        script = """
+        work 10s 5
+        guest "no\""""
     "#;
     let config = of_text(text, &[]).expect("fine");
     let again = of_text(&config.to_string(), &[]).expect("fine");
@@ -75,6 +82,9 @@ fn all_problems_come_together_each_with_its_key() {
         backend = "cuda"
         [[provers]]
         bakend = "cpu"
+        [[provers]]
+        memory_limit = "0B"
+        time_limit = "long"
     "#;
     let problems = problems(text);
     let keys: Vec<&str> = problems.iter().filter_map(|problem| problem.split(": ").next()).collect();
@@ -90,6 +100,8 @@ fn all_problems_come_together_each_with_its_key() {
             "provers[0].backend",
             "provers[0].vm",
             "provers[1]",
+            "provers[2].memory_limit",
+            "provers[2].time_limit",
             "worker_tokens",
         ]
     );
@@ -241,4 +253,29 @@ fn what_snarks_take_can_be_set() {
     assert!(config.snark.may_pull_image);
     assert!(of_text("", &[("CONTEMPLANT_ALLOW_GNARK_IMAGE_PULL", "true")]).expect("fine").snark.may_pull_image);
     assert_eq!(problems("allow_gnark_image_pull = 1"), ["allow_gnark_image_pull: expected true or false"]);
+}
+
+#[test]
+fn a_script_is_read_before_anything_starts_and_is_for_mock_provers_alone() {
+    let text = r#"
+        [[provers]]
+        backend = "mock"
+        script = "work soon"
+        [[provers]]
+        backend = "cpu"
+        script = "work 1s"
+        [[provers]]
+        backend = "mock"
+        program = "/p"
+        script = "work 1s"
+    "#;
+    let elsewhere = "is for backend = \"mock\" without a program of its own";
+    assert_eq!(
+        problems(text),
+        [
+            "provers[0].script: line 1 of the script: \"soon\" is not a time: write it like 500ms".to_owned(),
+            format!("provers[1].script: {elsewhere}"),
+            format!("provers[2].script: {elsewhere}"),
+        ]
+    );
 }

@@ -147,6 +147,11 @@ impl Session {
         }
     }
 
+    /// The next report, whatever it is.
+    pub(crate) async fn any_report(&mut self) -> Report {
+        self.reports.recv().await.expect("the worker closed the session")
+    }
+
     /// The next report for which `wanted` has an answer.
     pub(crate) async fn until<T>(&mut self, wanted: impl Fn(&Report) -> Option<T>) -> T {
         loop {

@@ -19,7 +19,7 @@ use contemplant::{
 };
 use network_lib::{
     AttemptId, CONTEMPLANT_VERSION, Digest, Fault, FaultClass,
-    protocol::{Instruction, MAX_FRAME_BYTES, Report, Settings},
+    protocol::{Assignment, Instruction, MAX_FRAME_BYTES, Next, Report, Settings},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -54,11 +54,16 @@ impl Worker {
     }
 
     fn start_with(coordinator: &Coordinator, state: &Path, more: &str) -> Self {
+        Self::start_limited(coordinator, state, more, "")
+    }
+
+    /// `limits` are of the prover.
+    fn start_limited(coordinator: &Coordinator, state: &Path, more: &str, limits: &str) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         let child = std::env::current_exe().unwrap();
         let text = format!(
             "hierophant_ws_address = \"{}\"\nstate_directory = \"{}\"\nmin_free_disk_bytes = 0\n{more}\n\
-             [[provers]]\nbackend = \"mock\"\nprogram = \"{}\"\nargs = [\"prover-child\"]\n",
+             [[provers]]\nbackend = \"mock\"\nprogram = \"{}\"\nargs = [\"prover-child\"]\n{limits}\n",
             coordinator.address,
             state.display(),
             child.display(),
@@ -306,6 +311,146 @@ pub(crate) async fn a_cancelled_attempt_makes_room_for_the_next() {
     session.say(Instruction::Cancel { attempt: id(1), reason: "test".to_owned() }).await;
     session.proved(2).await;
     assert!(!files(&state, 1).exists());
+    worker.stop().await;
+}
+
+pub(crate) async fn a_frozen_prover_is_replaced_when_its_attempt_is_cancelled_and_the_session_goes_on() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    session.assign(&coordinator.assignment(1, "executed 1\nfreeze")).await;
+    session.until(|report| matches!(report, Report::Executed(..)).then_some(())).await;
+    session.assign(&coordinator.assignment(2, "prove 1")).await;
+    session.say(Instruction::Cancel { attempt: id(1), reason: "test".to_owned() }).await;
+    // Heartbeats are due ten times a second, and it takes two seconds until the prover is given up.
+    let mut heartbeats = 0;
+    loop {
+        match session.any_report().await {
+            Report::Heartbeat => heartbeats += 1,
+            Report::Proved { attempt, .. } if attempt == id(2) => break,
+            Report::Failed(_, fault) => panic!("{fault}"),
+            _ => {}
+        }
+    }
+    assert!(heartbeats >= 10, "{heartbeats}");
+    worker.stop().await;
+}
+
+pub(crate) async fn limits_of_a_prover_end_the_attempt_and_name_the_setting() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let limits = [
+        ("time_limit = \"100ms\"", "spin", "it was not done after 100ms, its time_limit"),
+        ("memory_limit = \"256MiB\"", "memory 400MiB\nspin", "more than its memory_limit of 256.0 MiB"),
+    ];
+    for (attempt, (limit, script, cause)) in (1..).zip(limits) {
+        let worker = Worker::start_limited(&coordinator, state.path(), "", limit);
+        let (mut session, _) = coordinator.welcomed_session().await;
+        session.assign(&coordinator.assignment(attempt, script)).await;
+        let fault = failure(&mut session).await;
+        assert_eq!(fault.class, FaultClass::Resources);
+        assert!(fault.cause.ends_with(cause), "{fault}");
+        worker.stop().await;
+    }
+}
+
+/// Waits until nothing but these many files is in the cache of inputs.
+async fn inputs_become(state: &TempDir, count: usize) -> Vec<PathBuf> {
+    loop {
+        let entries: Vec<PathBuf> =
+            fs::read_dir(state.path().join("inputs")).unwrap().map(|e| e.unwrap().path()).collect();
+        if entries.len() == count && entries.iter().all(|path| path.extension().is_none()) {
+            return entries;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn hint(assignment: &Assignment) -> Instruction {
+    let next = Next { program: assignment.program.clone(), stdin: Some(assignment.stdin.clone()) };
+    Instruction::Prefetch { prover: 0, next: Some(next) }
+}
+
+fn fetches(coordinator: &Coordinator, name: &str) -> usize {
+    coordinator.facts().ranges.iter().filter(|(fetched, _)| fetched == name).count()
+}
+
+pub(crate) async fn what_a_hint_speaks_of_is_fetched_while_the_prover_works_and_not_again_when_it_is_assigned() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let go = state.path().join("go");
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    session.assign(&coordinator.assignment(1, &format!("executed 1\nwait {}", go.display()))).await;
+    session.until(|report| matches!(report, Report::Executed(..)).then_some(())).await;
+    let next = coordinator.assignment(2, "prove 7");
+    session.say(hint(&next)).await;
+    inputs_become(&state, 1).await;
+    // Nothing more can be had from here on.
+    coordinator.facts().artifacts.clear();
+    fs::write(&go, "").unwrap();
+    session.proved(1).await;
+    session.assign(&next).await;
+    session.proved(2).await;
+    assert_eq!((fetches(&coordinator, "program_2"), fetches(&coordinator, "stdin_2")), (1, 1));
+    // The same input again: it is still here, and goes when the last attempt that had it is forgotten.
+    let again = Assignment { attempt: id(3), ..next };
+    session.assign(&again).await;
+    session.proved(3).await;
+    session.say(Instruction::Stored(id(3))).await;
+    inputs_become(&state, 0).await;
+    worker.stop().await;
+}
+
+pub(crate) async fn an_input_that_no_hint_speaks_of_any_more_is_removed() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (session, _) = coordinator.welcomed_session().await;
+    session.say(hint(&coordinator.assignment(1, "prove 1"))).await;
+    let first = inputs_become(&state, 1).await;
+    session.say(hint(&coordinator.assignment(2, "prove 2"))).await;
+    while inputs_become(&state, 1).await == first {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    session.say(Instruction::Prefetch { prover: 0, next: None }).await;
+    inputs_become(&state, 0).await;
+    worker.stop().await;
+}
+
+pub(crate) async fn a_hint_that_cannot_be_followed_leaves_nothing_and_harms_nothing() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    let (good, mut bad) = (coordinator.assignment(1, "prove 1"), coordinator.assignment(2, "prove 2"));
+    bad.stdin.digest = Digest::of(b"something else");
+    session.say(hint(&bad)).await;
+    while fetches(&coordinator, "stdin_2") < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await; // a damaged download has a second chance
+    }
+    inputs_become(&state, 0).await;
+    let nobody = Instruction::Prefetch { prover: 9, next: None };
+    session.say(nobody).await;
+    session.assign(&good).await;
+    session.proved(1).await;
+    worker.stop().await;
+}
+
+pub(crate) async fn a_program_is_hashed_and_fetched_once() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    let first = coordinator.assignment(1, "prove 1");
+    session.assign(&first).await;
+    session.proved(1).await;
+    let program = state.path().join("programs").join(first.program.digest.to_string());
+    // Damaged by someone else, which is noticed, and it is fetched again.
+    fs::write(&program, "another program").unwrap();
+    let damaged = Assignment { program: first.program.clone(), ..coordinator.assignment(2, "prove 2") };
+    session.assign(&damaged).await;
+    session.proved(2).await;
+    assert_eq!(fetches(&coordinator, "program_1"), 2);
+    let same = Assignment { program: first.program.clone(), ..coordinator.assignment(3, "prove 3") };
+    session.assign(&same).await;
+    session.proved(3).await;
+    assert_eq!(fetches(&coordinator, "program_1"), 2);
     worker.stop().await;
 }
 

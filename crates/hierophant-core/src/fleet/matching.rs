@@ -35,9 +35,7 @@ pub(super) fn next(fleet: &Fleet) -> Option<Match> {
             if best.as_ref().is_some_and(|(other, _)| other.rank() < request.rank()) {
                 break;
             }
-            let may_take =
-                |worker: &WorkerId| !request.failed_workers.contains(worker) || !fleet.has_fresh_worker(request);
-            if let Some((worker, _, slot)) = capable.iter().find(|(id, _, _)| may_take(id)) {
+            if let Some((worker, _, slot)) = capable.iter().find(|(id, _, _)| fleet.may_take(request, **id)) {
                 best = Some((request, Match { request: request.id, worker: **worker, prover: slot.index }));
                 break;
             }
@@ -47,6 +45,11 @@ pub(super) fn next(fleet: &Fleet) -> Option<Match> {
 }
 
 impl Fleet {
+    /// Whether a worker may have the request: one that failed at it only when no other could serve it.
+    pub(super) fn may_take(&self, request: &QueuedRequest, worker: WorkerId) -> bool {
+        !request.failed_workers.contains(&worker) || !self.has_fresh_worker(request)
+    }
+
     /// Whether a connected worker that has not failed at the request could serve it, busy or not.
     fn has_fresh_worker(&self, request: &QueuedRequest) -> bool {
         self.workers

@@ -6,6 +6,7 @@
 //! their leases along when they connect, and leases of workers that stay away run into the same grace period.
 
 mod deadlines;
+mod hints;
 mod matching;
 mod queue;
 mod waiting;
@@ -18,7 +19,7 @@ use std::{
 
 use network_lib::{AttemptId, ProverProfile, RequestId, WorkerId, WorkerProfile, protocol::Progress};
 
-use self::{deadlines::Deadlines, queue::Queue, worker::can_prove};
+use self::{deadlines::Deadlines, hints::Concern, queue::Queue, worker::can_prove};
 pub use self::{
     queue::{QueuedRequest, Requirement},
     waiting::{Unserved, WaitingReason},
@@ -187,6 +188,15 @@ pub enum Effect {
         /// The request.
         request: RequestId,
     },
+    /// Tell the worker what its busy prover will most likely be given next, or that nothing is expected any more.
+    Hint {
+        /// The worker.
+        worker: WorkerId,
+        /// Its prover.
+        prover: usize,
+        /// The request, which waits.
+        request: Option<RequestId>,
+    },
     /// End a session.
     Close {
         /// The session.
@@ -226,6 +236,7 @@ impl Fleet {
     pub fn apply(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let moment = now.moment;
         let mut effects = Vec::new();
+        let concern = Concern::of(&event);
         match event {
             Event::Queued(request) => {
                 self.deadlines.watch(request.id, request.deadline);
@@ -294,6 +305,7 @@ impl Fleet {
             }
         }
         self.assign(moment, &mut effects);
+        self.hint(&concern, &mut effects);
         effects
     }
 
@@ -347,6 +359,7 @@ impl Fleet {
         worker.profile = profile;
         worker.last_heard = now;
         worker.is_draining = false;
+        worker.hints.clear();
         // What the worker does not have any more is lost. Leases being written (claims) are not known to it yet.
         let kept: Vec<AttemptId> = leases.iter().map(|(attempt, ..)| *attempt).collect();
         let gone: Vec<AttemptId> = worker.leases.keys().copied().filter(|attempt| !kept.contains(attempt)).collect();
@@ -408,6 +421,7 @@ impl Fleet {
             self.queue.remove(found.request);
             let Some(worker) = self.workers.get_mut(&found.worker) else { break };
             worker.claims.insert(found.prover, found.request);
+            worker.hints.retain(|_, hinted| *hinted != found.request);
             worker.last_assigned = now;
             effects.push(Effect::Claim { request: found.request, worker: found.worker, prover: found.prover });
         }

@@ -96,6 +96,12 @@ impl Queue {
         Some(self.lines.get(requirement)?.range(..rank).count())
     }
 
+    /// Whether the request is one of the first `count` of its requirement.
+    pub(super) fn is_among_first(&self, id: RequestId, count: usize) -> bool {
+        let Some((requirement, rank)) = self.places.get(&id) else { return false };
+        self.lines.get(requirement).is_some_and(|line| line.keys().take(count).any(|other| other == rank))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }

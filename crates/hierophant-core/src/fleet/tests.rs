@@ -86,7 +86,8 @@ fn requests_queued_for_one_worker_are_served_by_deadline_and_then_by_age() {
     let mut served = Vec::new();
     let mut effects = fleet.apply(joined(1, 1), now(1));
     for n in 1..=3 {
-        let [Effect::Claim { request, .. }] = effects.as_slice() else { panic!("one claim at a time: {effects:?}") };
+        let [Effect::Claim { request, .. }, rest @ ..] = effects.as_slice() else { panic!("no claim: {effects:?}") };
+        assert!(!rest.iter().any(|effect| matches!(effect, Effect::Claim { .. })), "one claim at a time: {effects:?}");
         let request = *request;
         served.push(request);
         fleet.apply(Event::Claimed { request, worker: worker_id(1), prover: 0, attempt: attempt(n) }, now(2));
@@ -153,7 +154,7 @@ fn a_worker_that_failed_gets_the_request_again_only_when_no_other_could() {
     // Worker 1 failed at request 1 and is idle; worker 2 could serve it but is busy: request 1 waits for worker 2.
     fleet.apply(Event::Settled { request: request_id(1), attempt: Some(attempt(1)) }, now(2));
     let failed = QueuedRequest { failed_workers: vec![worker_id(1)], ..queued(1, ProofMode::Core, 50) };
-    assert_eq!(fleet.apply(Event::Queued(failed), now(2)), []);
+    assert_eq!(fleet.apply(Event::Queued(failed), now(2)), [hint(Some(1), 2)]);
     // Worker 2 leaves: better the worker that failed than nobody.
     let effects = fleet.apply(Event::Left { worker: worker_id(2), session: SessionId(2) }, now(3));
     assert_eq!(effects, [claim(1, 1, 0)]);
@@ -203,7 +204,9 @@ fn silence_beyond_the_grace_period_gives_the_attempt_up() {
                     assert_eq!(lost, attempt(1));
                     lost_at = Some(secs);
                 }
-                Effect::Claim { .. } | Effect::Expire { .. } => panic!("nothing waits and nothing is due"),
+                Effect::Claim { .. } | Effect::Hint { .. } | Effect::Expire { .. } => {
+                    panic!("nothing waits and nothing is due")
+                }
             }
         }
     }
@@ -277,6 +280,71 @@ fn a_deadline_is_reported_once_for_waiting_and_leased_requests_but_not_for_settl
     assert_eq!(fleet.apply(Event::Tick, now(11)), []);
 }
 
+fn hint(request: Option<u8>, worker: u8) -> Effect {
+    Effect::Hint { worker: worker_id(worker), prover: 0, request: request.map(request_id) }
+}
+
+/// Two workers, busy with requests 1 and 2.
+fn busy_fleet() -> Fleet {
+    let mut fleet = fleet();
+    for n in 1..=2 {
+        fleet.apply(joined(n, 1), now(0));
+        fleet.apply(Event::Queued(queued(n, ProofMode::Core, 10)), now(n.into()));
+        fleet.apply(claimed(n, n, n), now(n.into()));
+    }
+    fleet
+}
+
+#[test]
+fn busy_provers_are_told_of_distinct_requests_in_serving_order() {
+    let mut fleet = busy_fleet();
+    let queue = |fleet: &mut Fleet, n, mode, deadline| fleet.apply(Event::Queued(queued(n, mode, deadline)), now(5));
+    assert_eq!(queue(&mut fleet, 3, ProofMode::Core, 30), [hint(Some(3), 1)]);
+    assert_eq!(queue(&mut fleet, 4, ProofMode::Groth16, 1), [], "nobody can make it");
+    assert_eq!(queue(&mut fleet, 5, ProofMode::Compressed, 50), [hint(Some(5), 2)]);
+    assert_eq!(queue(&mut fleet, 6, ProofMode::Core, 60), [], "every prover has its next already");
+    // More urgent: it takes the place of what comes last.
+    assert_eq!(queue(&mut fleet, 7, ProofMode::Core, 20), [hint(Some(7), 2)]);
+    assert_eq!(fleet.apply(Event::Settled { request: request_id(7), attempt: None }, now(6)), [hint(Some(5), 2)]);
+}
+
+#[test]
+fn a_hint_that_comes_true_is_not_taken_back_and_the_others_stay() {
+    let mut fleet = busy_fleet();
+    for n in 3..=5 {
+        fleet.apply(Event::Queued(queued(n, ProofMode::Core, n.into())), now(5));
+    }
+    let proved = |n| Event::Proved { attempt: attempt(n), worker: worker_id(n) };
+    assert_eq!(fleet.apply(proved(1), now(6)), [claim(3, 1, 0), hint(Some(5), 1)]);
+    fleet.apply(claimed(3, 1, 3), now(6));
+    // Worker 2 was told of 4, and takes it.
+    assert_eq!(fleet.apply(proved(2), now(7)), [claim(4, 2, 0)]);
+}
+
+#[test]
+fn a_hint_is_withdrawn_when_its_request_goes_elsewhere_and_told_again_to_a_worker_that_comes_back() {
+    let mut fleet = busy_fleet();
+    fleet.apply(Event::Queued(queued(3, ProofMode::Core, 3)), now(5));
+    let proved = Event::Proved { attempt: attempt(2), worker: worker_id(2) };
+    let effects = fleet.apply(proved, now(6));
+    assert_eq!(effects, [claim(3, 2, 0), hint(None, 1)], "the first prover that is free takes the first request");
+    assert_eq!(fleet.apply(claimed(3, 2, 3), now(6)), []);
+    assert_eq!(fleet.apply(Event::Queued(queued(4, ProofMode::Core, 4)), now(7)), [hint(Some(4), 1)]);
+    assert_eq!(fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(1) }, now(8)), [hint(Some(4), 2)]);
+    let leases = vec![(attempt(1), request_id(1), 0, true)];
+    let profile = profile(1, 1, &[ProofMode::Core]);
+    let back = Event::Joined { session: SessionId(9), profile, leases };
+    assert_eq!(fleet.apply(back, now(9)), [], "worker 2 was told");
+    assert_eq!(fleet.apply(Event::Settled { request: request_id(4), attempt: None }, now(9)), [hint(None, 2)]);
+}
+
+#[test]
+fn a_worker_that_failed_at_a_request_is_not_told_of_it() {
+    let mut fleet = busy_fleet();
+    let failed = QueuedRequest { failed_workers: vec![worker_id(1)], ..queued(3, ProofMode::Core, 3) };
+    assert_eq!(fleet.apply(Event::Queued(failed), now(5)), [hint(Some(3), 2)]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Queue(u8, bool),
@@ -307,6 +375,7 @@ proptest! {
         let mut secs = 0;
         let mut running: Vec<(AttemptId, RequestId)> = Vec::new();
         let mut next_attempt = 0_u8;
+        let mut hinted = HashMap::new();
         for step in steps {
             let event = match step {
                 Step::Queue(n, core) => {
@@ -339,8 +408,8 @@ proptest! {
                 Step::Pass(n) => { secs += u64::from(n); Event::Tick }
             };
             secs += 1;
-            let mut pending = fleet.apply(event, now(secs));
-            while let Some(effect) = pending.pop() {
+            let mut pending = std::collections::VecDeque::from(fleet.apply(event, now(secs)));
+            while let Some(effect) = pending.pop_front() {
                 match effect {
                     Effect::Claim { request, worker, prover } => {
                         prop_assert!(running.iter().all(|(_, other)| *other != request), "claimed twice");
@@ -350,6 +419,7 @@ proptest! {
                         pending.extend(fleet.apply(Event::Claimed { request, worker, prover, attempt }, now(secs)));
                     }
                     Effect::Lose { attempt, .. } => running.retain(|(id, _)| *id != attempt),
+                    Effect::Hint { worker, prover, request } => _ = hinted.insert((worker, prover), request),
                     Effect::Close { .. } | Effect::Expire { .. } => {}
                 }
             }
@@ -362,6 +432,18 @@ proptest! {
                 prop_assert_eq!(busy.len(), count, "a prover of {} works on two things", id);
             }
             prop_assert!(matching::next(&fleet).is_none(), "something waits beside an idle prover");
+            let hints: Vec<_> = fleet
+                .workers()
+                .flat_map(|(id, worker)| worker.hints.iter().map(|(prover, request)| (*id, *prover, *request)))
+                .collect();
+            for (id, prover, request) in &hints {
+                let worker = fleet.worker(*id).expect("known");
+                prop_assert!(!worker.is_idle(*prover) && worker.is_available(), "a hint for a prover that is not busy");
+                prop_assert!(fleet.queue.get(*request).is_some(), "a hint of a request that does not wait");
+                prop_assert_eq!(hinted.get(&(*id, *prover)), Some(&Some(*request)), "a hint that was not told");
+            }
+            let distinct: std::collections::BTreeSet<_> = hints.iter().map(|(_, _, request)| request).collect();
+            prop_assert_eq!(distinct.len(), hints.len(), "two hints of one request");
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Worker {
     pub leases: BTreeMap<AttemptId, Lease>,
     /// Provers promised to a request whose lease is being written.
     pub(super) claims: BTreeMap<usize, RequestId>,
+    /// What it was told that its busy provers will most likely be given next.
+    pub(super) hints: BTreeMap<usize, RequestId>,
     /// When it was last given something: idle workers take turns.
     pub(super) last_assigned: Moment,
 }
@@ -76,6 +78,7 @@ impl Worker {
             is_draining: false,
             leases: BTreeMap::new(),
             claims: BTreeMap::new(),
+            hints: BTreeMap::new(),
             last_assigned: Moment::default(),
         }
     }
@@ -100,7 +103,7 @@ impl Worker {
             .map(|(index, profile)| ProverSlot { index, profile })
     }
 
-    fn is_idle(&self, prover: usize) -> bool {
+    pub(super) fn is_idle(&self, prover: usize) -> bool {
         !self.claims.contains_key(&prover)
             && !self.leases.values().any(|lease| lease.is_proving && lease.prover == prover)
     }

@@ -160,6 +160,12 @@ impl FleetActor {
             Effect::Lose { attempt, request, worker, reason } => {
                 self.service.tasks.spawn(async move { service.lose(attempt, request, worker, reason).await });
             }
+            Effect::Hint { worker, prover, request: Some(request) } => {
+                self.service.tasks.spawn(async move { service.hint(request, worker, prover).await });
+            }
+            Effect::Hint { worker, prover, request: None } => {
+                self.instruct(worker, Instruction::Prefetch { prover, next: None });
+            }
             Effect::Expire { request } => {
                 self.service.tasks.spawn(async move { service.expire(request).await });
             }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use hierophant_core::{Event, QueuedRequest, Request};
 use network_lib::{
-    ArtifactId, AttemptId, Fault, RequestId, WorkerId,
-    protocol::{Assignment, Instruction, Source},
+    ArtifactId, ArtifactKind, AttemptId, Fault, RequestId, WorkerId,
+    protocol::{Assignment, Instruction, Next, Source},
 };
 
 use super::{ChangeError, Service};
@@ -50,6 +50,27 @@ impl Service {
                 self.fleet.send(Event::ClaimFailed { request: id, worker, prover, requeue }).await;
             }
         }
+    }
+
+    /// Tells a worker what its prover will most likely be given next. Nothing rests on it: what cannot be looked up is
+    /// not told. A private input is left out, since it is for the worker alone that will prove it.
+    pub(crate) async fn hint(&self, id: RequestId, worker: WorkerId, prover: usize) {
+        match self.next(id).await {
+            Ok(next) => self.fleet.instruct(worker, Instruction::Prefetch { prover, next: Some(next) }).await,
+            Err(error) => {
+                tracing::debug!(request.id = %id, worker.id = %worker, error = &error as &dyn std::error::Error,
+                    "a worker was not told what comes next");
+            }
+        }
+    }
+
+    async fn next(&self, id: RequestId) -> Result<Next, ClaimError> {
+        let request = self.store.request(id).await.map_err(|source| ClaimError::Store { id, source })?;
+        let request = request.ok_or(ChangeError::Unknown(id))?;
+        let is_private = request.spec.stdin.kind() == ArtifactKind::PrivateStdin;
+        let program = self.source(&request, request.spec.program).await?;
+        let stdin = if is_private { None } else { Some(self.source(&request, request.spec.stdin).await?) };
+        Ok(Next { program, stdin })
     }
 
     async fn lease(

@@ -117,10 +117,23 @@ impl Coordinator {
     }
 
     pub(crate) async fn submit_mode(&mut self, mode: ProofMode) -> RequestId {
+        self.submit_with(mode, ArtifactKind::Stdin).await
+    }
+
+    /// The same with an input that only its prover may see.
+    pub(crate) async fn submit_private(&mut self) -> RequestId {
+        self.submit_with(ProofMode::Core, ArtifactKind::PrivateStdin).await
+    }
+
+    pub(crate) async fn cancel(&self, id: RequestId) {
+        self.service.cancel(id, REQUESTER).await.unwrap();
+    }
+
+    async fn submit_with(&mut self, mode: ProofMode, kind: ArtifactKind) -> RequestId {
         self.inputs += 1;
         let now = now();
         let program = ArtifactId::new(ArtifactKind::Program, [1; 16]);
-        let stdin = ArtifactId::new(ArtifactKind::Stdin, [self.inputs; 16]);
+        let stdin = ArtifactId::new(kind, [self.inputs; 16]);
         let store = self.store();
         for id in [program, stdin] {
             let digest = Digest::of(id.to_string().as_bytes());
@@ -143,7 +156,7 @@ impl Coordinator {
             cycle_limit: u64::MAX,
             gas_limit: 0,
             public_values_hash: None,
-            is_stdin_private: false,
+            is_stdin_private: kind == ArtifactKind::PrivateStdin,
             variant: Variant::Base,
             strategy: 2,
             fingerprint: Digest::new([self.inputs; 32]),

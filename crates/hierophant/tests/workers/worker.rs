@@ -4,7 +4,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use network_lib::{
     AttemptId, Backend, CONTEMPLANT_VERSION, CircuitVersion, Digest, ProofMode, ProverProfile, Vm, WorkerId,
     WorkerProfile,
-    protocol::{Assignment, InHand, Instruction, Report},
+    protocol::{Assignment, InHand, Instruction, Next, Report},
 };
 use proving::{
     mock::{MockClaim, seal},
@@ -75,8 +75,25 @@ impl Worker {
         self.socket.send(message).await.unwrap();
     }
 
-    /// The next instruction that is not a heartbeat.
+    /// The next instruction that is neither a heartbeat nor a hint.
     pub(crate) async fn hear(&mut self) -> Instruction {
+        loop {
+            match self.hear_any().await {
+                Instruction::Prefetch { .. } => {}
+                instruction => return instruction,
+            }
+        }
+    }
+
+    /// The next instruction, which is a hint: for which prover, and of what.
+    pub(crate) async fn hinted(&mut self) -> (usize, Option<Next>) {
+        match self.hear_any().await {
+            Instruction::Prefetch { prover, next } => (prover, next),
+            other => panic!("expected a hint: {other:?}"),
+        }
+    }
+
+    async fn hear_any(&mut self) -> Instruction {
         loop {
             match self.socket.next().await.expect("the session goes on").unwrap() {
                 Message::Binary(frame) => match Instruction::decode(&frame).unwrap() {

@@ -97,6 +97,23 @@ pub enum Instruction {
         /// Why, and the remedy.
         reason: String,
     },
+    /// What will most likely come next to a prover that is busy. It replaces the hint before for this prover, and is no
+    /// promise: the request may go to anyone, or nowhere.
+    Prefetch {
+        /// Index of the prover.
+        prover: usize,
+        /// What to have ready; `None` when nothing is expected.
+        next: Option<Next>,
+    },
+}
+
+/// What will most likely be asked for next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// The program.
+    pub program: Source,
+    /// The input, unless it is only for the worker that will prove it.
+    pub stdin: Option<Source>,
 }
 
 impl Instruction {
@@ -138,6 +155,14 @@ impl From<Instruction> for Kind {
                 Self::Rejected(wire::Rejected { attempt: id(attempt), reason })
             }
             Instruction::Evicted { reason } => Self::Evicted(wire::Evicted { reason }),
+            Instruction::Prefetch { prover, next } => {
+                let (program, stdin) = next.map_or((None, None), |next| (Some(next.program), next.stdin));
+                Self::Prefetch(wire::Prefetch {
+                    prover: u32::try_from(prover).unwrap_or(u32::MAX),
+                    program: program.map(Into::into),
+                    stdin: stdin.map(Into::into),
+                })
+            }
         }
     }
 }
@@ -161,6 +186,15 @@ impl TryFrom<Kind> for Instruction {
             Kind::Stored(stored) => Self::Stored(id(&stored.attempt)?),
             Kind::Rejected(rejected) => Self::Rejected { attempt: id(&rejected.attempt)?, reason: rejected.reason },
             Kind::Evicted(evicted) => Self::Evicted { reason: evicted.reason },
+            Kind::Prefetch(wire::Prefetch { prover, program, stdin }) => {
+                let next = match program {
+                    None => None,
+                    Some(program) => {
+                        Some(Next { program: program.try_into()?, stdin: stdin.map(TryInto::try_into).transpose()? })
+                    }
+                };
+                Self::Prefetch { prover: prover as usize, next }
+            }
         })
     }
 }

@@ -10,6 +10,7 @@
 //!                                    ◄── Deliver{url}
 //!   HTTP PUT, then Delivered         ──►
 //!                                    ◄── Stored | Rejected     (only now may the worker delete)
+//!                                    ◄── Prefetch{sources}     (a hint, while a prover is busy)
 //! ```
 //! Heartbeats go both ways; any message counts as a sign of life. Every message may be repeated: the attempt id
 //! makes a repeat harmless. After a reconnect the worker's `Hello` lists what it has in hand, and the coordinator
@@ -19,7 +20,7 @@ mod instruction;
 mod report;
 mod wire;
 
-pub use instruction::{Assignment, Instruction, Settings, Source};
+pub use instruction::{Assignment, Instruction, Next, Settings, Source};
 pub use report::{Execution, InHand, Progress, Report};
 
 /// Largest frame of this protocol, in bytes. Only control travels here; longer frames end the session.

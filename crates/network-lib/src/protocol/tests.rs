@@ -72,12 +72,23 @@ fn instructions() -> Vec<Instruction> {
     ]
 }
 
+/// Messages that were added later, each kind with a snapshot of its own, so that none disturbs the others'.
+fn hints() -> Vec<Instruction> {
+    let source = |url: &str| Source { url: url.to_owned(), digest: Digest::new([6; 32]), size: 7 };
+    let (program, stdin) = (source("/artifacts/x"), source("/artifacts/y"));
+    vec![
+        Instruction::Prefetch { prover: 1, next: Some(Next { program: program.clone(), stdin: Some(stdin) }) },
+        Instruction::Prefetch { prover: 1, next: Some(Next { program, stdin: None }) },
+        Instruction::Prefetch { prover: 2, next: None },
+    ]
+}
+
 #[test]
 fn every_message_reads_back_as_it_was_written() {
     for report in reports() {
         assert_eq!(Report::decode(&report.clone().encode()), Ok(report));
     }
-    for instruction in instructions() {
+    for instruction in instructions().into_iter().chain(hints()) {
         assert_eq!(Instruction::decode(&instruction.clone().encode()), Ok(instruction));
     }
 }
@@ -88,6 +99,7 @@ fn the_bytes_of_version_1_stay_as_they_are() {
     let golden = |bytes: Vec<Vec<u8>>| bytes.into_iter().map(hex::encode).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!("reports", golden(reports().into_iter().map(Report::encode).collect()));
     insta::assert_snapshot!("instructions", golden(instructions().into_iter().map(Instruction::encode).collect()));
+    insta::assert_snapshot!("hints", golden(hints().into_iter().map(Instruction::encode).collect()));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod common;
 mod decode;
 mod faults;
+mod scripts;
 
 use std::{path::Path, sync::OnceLock};
 
@@ -13,6 +14,7 @@ use proving::{
     VerifyOrder,
     child::{Prove as _, Verify as _},
     frames::ProverMessage,
+    script::Script,
 };
 use proving_sp1::{
     execute::{Executor, execute},
@@ -188,7 +190,7 @@ async fn mock_proof(folder: &Path, prover: &MockProver, mode: ProofMode, vk_hash
 fn a_mock_proof_counts_only_where_mock_mode_is_on() {
     let hashes = verifier().hash_verifying_key(KEY).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let prover = MockProver::build();
+    let prover = MockProver::build(Script::default());
     for (mode, hash) in ProofMode::ALL.into_iter().zip([hashes.field, hashes.bn254, hashes.field, hashes.bn254]) {
         let folder = TempDir::new().unwrap();
         let messages = runtime.block_on(mock_proof(folder.path(), &prover, mode, hash));
@@ -232,7 +234,7 @@ fn a_mock_proof_counts_only_where_mock_mode_is_on() {
 
 #[tokio::test]
 async fn a_mock_prover_reports_the_guests_faults() {
-    let prover = MockProver::build();
+    let prover = MockProver::build(Script::default());
     let folder = TempDir::new().unwrap();
     let (reporter, _messages) = reporter();
     let order = prove_order(folder.path(), &fibonacci(20_000_000), ProofMode::Core, [0; 32]);
