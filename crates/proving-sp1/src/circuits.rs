@@ -16,8 +16,8 @@ const COMPLETE: &str = ".complete";
 const DOCKER_LOOK: Duration = Duration::from_millis(50);
 const DOCKER_LOOKS: u32 = 200;
 
-/// The SNARK modes whose circuit files are installed, if gnark can be run.
-pub(crate) fn provable() -> Vec<ProofMode> {
+/// The SNARK modes whose circuit files are installed.
+pub(crate) fn installed() -> Vec<ProofMode> {
     let is_installed = |folder: Result<PathBuf, _>| folder.is_ok_and(|folder: PathBuf| folder.join(COMPLETE).is_file());
     let mut modes = vec![];
     if is_installed(plonk_circuit_artifacts_dir()) {
@@ -26,6 +26,12 @@ pub(crate) fn provable() -> Vec<ProofMode> {
     if is_installed(groth16_circuit_artifacts_dir()) {
         modes.push(ProofMode::Groth16);
     }
+    modes
+}
+
+/// The SNARK modes whose circuit files are installed, if gnark can be run.
+pub(crate) fn provable() -> Vec<ProofMode> {
+    let mut modes = installed();
     if !modes.is_empty() && !has_docker() {
         tracing::warn!("circuit files are installed but docker does not answer: plonk and groth16 are not offered");
         modes.clear();

@@ -9,6 +9,7 @@ mod convert;
 pub mod cpu;
 pub mod decode;
 pub mod execute;
+mod gpu;
 mod keys;
 pub mod mock;
 mod panics;
@@ -18,6 +19,7 @@ use network_lib::Backend;
 use proving::child::{Channel, ServeError, serve_prover, serve_verifier};
 
 pub use convert::circuit_version;
+pub use gpu::{Download, GpuOptions};
 
 /// Why a child could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub enum ChildError {
     /// The prover did not come up.
     #[error("cannot build the prover: {0}")]
     Prover(String),
+    /// The GPU prover does not serve (any more).
+    #[error(transparent)]
+    Gpu(#[from] proving_sp1_gpu::GpuError),
     /// The parent cannot be spoken with.
     #[error("cannot serve")]
     Serve(#[from] ServeError),
@@ -49,10 +54,21 @@ pub fn run_prover_child(backend: Backend) -> Result<(), ChildError> {
                 let prover = cpu::CpuProver::build().await.map_err(ChildError::Prover)?;
                 serve_prover(channel, prover).await?;
             }
+            Backend::Gpu => gpu::serve(channel, GpuOptions::default()).await?,
             Backend::Mock => serve_prover(channel, mock::MockProver::build()).await?,
         }
         Ok(())
     })
+}
+
+/// Runs this process as the prover child of a GPU; like [`run_prover_child`], but ready within a minute or so.
+///
+/// # Errors
+/// [`ChildError`]
+pub fn run_gpu_prover_child(options: GpuOptions) -> Result<(), ChildError> {
+    let channel = Channel::take()?;
+    runtime()?.block_on(gpu::serve(channel, options))?;
+    Ok(())
 }
 
 /// Runs this process as a verifier child, until its parent goes, which ends the process.
