@@ -1,6 +1,6 @@
 //! The worker as a whole: what it is built from, and how it stops.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use network_lib::WorkerId;
@@ -11,6 +11,7 @@ use crate::{
     agent::{Agent, AgentHandle, AgentParts, Identity},
     artifacts::{ArtifactClient, Patience},
     config::Config,
+    gpu,
     journal::Journal,
     programs::ProgramCache,
     provers::ProverPort,
@@ -36,6 +37,8 @@ pub struct App {
     records: Vec<crate::journal::Record>,
     artifacts: ArtifactClient,
     programs: ProgramCache,
+    /// Where downloaded GPU servers are kept.
+    gpu_servers: PathBuf,
 }
 
 impl App {
@@ -61,7 +64,8 @@ impl App {
             .context("cannot set up HTTP")?;
         let programs = ProgramCache::new(state.programs(), config.storage.max_program_cache_bytes.as_u64());
         let endpoint = Endpoint { url: config.coordinator.ws_address.clone(), token };
-        Ok(Self { config, pace, _state: state, identity, endpoint, journal, records, artifacts, programs })
+        let gpu_servers = state.gpu_servers();
+        Ok(Self { config, pace, _state: state, identity, endpoint, journal, records, artifacts, programs, gpu_servers })
     }
 
     /// The id of this worker.
@@ -86,8 +90,9 @@ impl App {
         // The agent ends before its provers do: it must not take their end for a fault of theirs.
         let (session_stop, agent_stop, provers_stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let provers =
-            self.config.provers.iter().map(|config| ProverPort::start(config, &tracker, &provers_stop)).collect();
+        let mut provers = self.config.provers.clone();
+        provers.extend(gpu::provers(&self.config.gpu, provers.len(), &self.gpu_servers).await?);
+        let provers = provers.iter().map(|config| ProverPort::start(config, &tracker, &provers_stop)).collect();
         let parts = AgentParts {
             identity: self.identity,
             journal: self.journal,

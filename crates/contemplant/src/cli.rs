@@ -1,10 +1,11 @@
 //! The command line.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use network_lib::Digest;
 
-use crate::config::Overrides;
+use crate::config::{Overrides, provers::GpuProgram};
 
 /// Proves for a Hierophant.
 #[derive(Debug, Parser)]
@@ -56,7 +57,52 @@ pub enum Command {
         /// What makes the proofs.
         #[arg(long)]
         backend: network_lib::Backend,
+        /// Which GPU, and what is said of GPUs.
+        #[command(flatten)]
+        gpu: GpuArgs,
     },
+}
+
+/// What the prover child of a GPU is told: keys of the configuration, which a child does not read.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub struct GpuArgs {
+    /// The device's number.
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    pub device: u32,
+    /// The server.
+    #[arg(long, value_name = "FILE")]
+    pub gpu_server: Option<PathBuf>,
+    /// How long the server may be silent at work.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub gpu_silence_limit: Option<Duration>,
+    /// SHA-256 of a server that may be downloaded.
+    #[arg(long, value_name = "SHA256", requires = "gpu_server_directory")]
+    pub gpu_server_sha256: Option<Digest>,
+    /// Where it may be downloaded from.
+    #[arg(long, value_name = "URL", requires = "gpu_server_sha256")]
+    pub gpu_server_url: Option<String>,
+    /// Where it is kept.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub gpu_server_directory: Option<PathBuf>,
+}
+
+/// The arguments that make a contemplant this prover child.
+pub(crate) fn gpu_prover(program: &GpuProgram) -> Vec<OsString> {
+    let GpuProgram { device, config, directory } = program;
+    let silence_limit = humantime::format_duration(config.silence_limit).to_string();
+    let mut args: Vec<OsString> = ["prover", "--backend", "gpu", "--device"].map(Into::into).to_vec();
+    args.extend([device.to_string().into(), "--gpu-silence-limit".into(), silence_limit.into()]);
+    if let Some(server) = &config.server {
+        args.extend(["--gpu-server".into(), server.into()]);
+    }
+    if let Some(download) = &config.download {
+        args.extend(["--gpu-server-sha256".into(), download.sha256.to_string().into()]);
+        args.extend(["--gpu-server-directory".into(), directory.into()]);
+        if let Some(url) = &download.url {
+            args.extend(["--gpu-server-url".into(), url.as_str().into()]);
+        }
+    }
+    args
 }
 
 /// What to do with the configuration.
@@ -106,6 +152,31 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         assert!(!help.contains("prover child"), "{help}");
         let cli = Cli::parse_from(["contemplant", "prover", "--backend", "mock"]);
-        assert!(matches!(cli.command, Some(Command::Prover { backend: network_lib::Backend::Mock })));
+        assert!(matches!(cli.command, Some(Command::Prover { backend: network_lib::Backend::Mock, .. })));
+    }
+
+    #[test]
+    fn the_prover_child_of_a_gpu_hears_what_the_configuration_says() {
+        use crate::config::gpu::{GpuConfig, GpuServerDownload};
+        let sha256 = Digest::sha256(b"a server");
+        let config = GpuConfig {
+            server: Some("/opt/sp1-gpu-server".into()),
+            silence_limit: Duration::from_secs(90),
+            download: Some(GpuServerDownload { url: Some("https://example.com/x".parse().unwrap()), sha256 }),
+            ..GpuConfig::default()
+        };
+        let program = GpuProgram { device: 3, config, directory: "/state/gpu-server".into() };
+        let args = [OsString::from("contemplant")].into_iter().chain(gpu_prover(&program));
+        let Some(Command::Prover { backend, gpu }) = Cli::parse_from(args).command else { panic!("no prover") };
+        assert_eq!(backend, network_lib::Backend::Gpu);
+        let expected = GpuArgs {
+            device: 3,
+            gpu_server: Some("/opt/sp1-gpu-server".into()),
+            gpu_silence_limit: Some(Duration::from_secs(90)),
+            gpu_server_sha256: Some(sha256),
+            gpu_server_url: Some("https://example.com/x".to_owned()),
+            gpu_server_directory: Some("/state/gpu-server".into()),
+        };
+        assert_eq!(gpu, expected);
     }
 }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 mod durable;
 pub mod failure;
+pub mod gpu;
 pub mod journal;
 pub mod names;
 pub mod programs;

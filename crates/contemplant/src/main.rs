@@ -7,7 +7,7 @@ use contemplant::{
     HAS_BUILT_IN_PROVER,
     app::App,
     artifacts::Patience,
-    cli::{Cli, Command, ConfigAction},
+    cli::{Cli, Command, ConfigAction, GpuArgs},
     config::{self, Config, Overrides},
     session::{Pace, SessionError},
     shutdown, telemetry,
@@ -22,8 +22,8 @@ const VERSION: u8 = 76;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Prover { backend }) = cli.command {
-        return prover_child(backend);
+    if let Some(Command::Prover { backend, gpu }) = cli.command {
+        return prover_child(backend, gpu);
     }
     let config = match config::load(&Overrides::from(cli.flags), config::process_environment(), HAS_BUILT_IN_PROVER) {
         Ok(config) => config,
@@ -74,8 +74,12 @@ fn run(config: Config) -> anyhow::Result<()> {
 }
 
 #[cfg(feature = "sp1")]
-fn prover_child(backend: Backend) -> ExitCode {
-    match proving_sp1::run_prover_child(backend) {
+fn prover_child(backend: Backend, gpu: GpuArgs) -> ExitCode {
+    let outcome = match backend {
+        Backend::Gpu => proving_sp1::run_gpu_prover_child(gpu_options(gpu)),
+        Backend::Cpu | Backend::Mock => proving_sp1::run_prover_child(backend),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&mut io::stderr(), &format!("The prover child ends: {}\n", contemplant::failure::chain(&error)));
@@ -84,8 +88,22 @@ fn prover_child(backend: Backend) -> ExitCode {
     }
 }
 
+#[cfg(feature = "sp1")]
+fn gpu_options(args: GpuArgs) -> proving_sp1::GpuOptions {
+    let defaults = proving_sp1::GpuOptions::default();
+    let GpuArgs { device, gpu_server, gpu_silence_limit, gpu_server_sha256, gpu_server_url, gpu_server_directory } =
+        args;
+    let download = gpu_server_sha256.zip(gpu_server_directory).map(|(sha256, directory)| proving_sp1::Download {
+        url: gpu_server_url,
+        sha256: *sha256.as_bytes(),
+        directory,
+    });
+    let silence_limit = gpu_silence_limit.unwrap_or(defaults.silence_limit);
+    proving_sp1::GpuOptions { device, server: gpu_server, silence_limit, download }
+}
+
 #[cfg(not(feature = "sp1"))]
-fn prover_child(backend: Backend) -> ExitCode {
+fn prover_child(backend: Backend, _: GpuArgs) -> ExitCode {
     let text =
         format!("This contemplant was built without SP1 and is no {backend} prover: give the prover a program.\n");
     say(&mut io::stderr(), &text);

@@ -1,15 +1,24 @@
 //! The provers: one child process each, spoken to in order and without holding up the agent.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use network_lib::{AttemptId, CircuitVersion, Fault, ProverProfile};
+use network_lib::{AttemptId, Backend, CircuitVersion, Fault, ProverProfile};
 use proving::{ChildCommand, ProveOrder, ProverChild, ProverError, ProverReport, ProverSettings};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    cli,
     config::provers::{ProverConfig, ProverProgram},
     failure::chain,
 };
+
+/// The longest wait before the prover of a GPU is started again.
+const LONGEST_GPU_RESTART_DELAY: Duration = Duration::from_mins(10);
+
+/// How much longer a prover may take to start that may have to download its server.
+const DOWNLOAD_TIME: Duration = Duration::from_mins(45);
 
 /// What makes proofs, as the agent sees it: [`ProverChild`], or something simpler in tests.
 ///
@@ -60,7 +69,7 @@ impl std::fmt::Debug for ProverPort {
 impl ProverPort {
     /// Starts the child that `config` describes. It is killed on `stop`.
     pub fn start(config: &ProverConfig, tracker: &TaskTracker, stop: &CancellationToken) -> Self {
-        let (child, reports) = ProverChild::start(command(config), ProverSettings::default(), tracker, stop.clone());
+        let (child, reports) = ProverChild::start(command(config), settings(config), tracker, stop.clone());
         Self { placeholder: placeholder(config), prover: Box::new(child), reports }
     }
 }
@@ -70,11 +79,26 @@ pub fn placeholder(config: &ProverConfig) -> ProverProfile {
     ProverProfile {
         vm: config.vm,
         backend: config.backend,
-        device: format!("{} (starting)", config.backend),
+        device: match &config.program {
+            ProverProgram::Gpu(gpu) => format!("gpu {} (starting)", gpu.device),
+            _ => format!("{} (starting)", config.backend),
+        },
         circuit_version: CircuitVersion::new(""),
         modes: Vec::new(),
         memory_bytes: 0,
     }
+}
+
+/// A device that does not come up most often needs a person, so it is tried ever more rarely.
+fn settings(config: &ProverConfig) -> ProverSettings {
+    let mut settings = ProverSettings::default();
+    if config.backend == Backend::Gpu {
+        settings.longest_restart_delay = LONGEST_GPU_RESTART_DELAY;
+    }
+    if matches!(&config.program, ProverProgram::Gpu(gpu) if gpu.config.download.is_some()) {
+        settings.start_timeout += DOWNLOAD_TIME;
+    }
+    settings
 }
 
 fn command(config: &ProverConfig) -> ChildCommand {
@@ -85,6 +109,9 @@ fn command(config: &ProverConfig) -> ChildCommand {
             args: ["prover", "--backend", config.backend.name()].map(Into::into).to_vec(),
             env: Vec::new(),
         },
+        ProverProgram::Gpu(gpu) => {
+            ChildCommand { program: "/proc/self/exe".into(), args: cli::gpu_prover(gpu), env: Vec::new() }
+        }
         ProverProgram::External { program, args } => {
             ChildCommand { program: program.clone(), args: args.iter().map(Into::into).collect(), env: Vec::new() }
         }
