@@ -1,23 +1,27 @@
 //! The worker as a whole: what it is built from, and how it stops.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use network_lib::{Backend, ProofMode, WorkerId};
+use network_lib::{Backend, WorkerId};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     agent::{Agent, AgentHandle, AgentParts, Identity},
     artifacts::{ArtifactClient, Patience},
-    config::{Config, provers::ProverProgram},
+    config::{
+        Config,
+        provers::{ProverConfig, ProverProgram},
+    },
+    gpu,
     inputs::InputCache,
     journal::Journal,
     machine::Memory,
     programs::ProgramCache,
     provers::ProverPort,
     session::{self, Endpoint, Pace},
-    snark,
+    snark::{self, Snarks},
     state::StateDirectory,
 };
 
@@ -40,6 +44,8 @@ pub struct App {
     artifacts: ArtifactClient,
     programs: ProgramCache,
     inputs: InputCache,
+    /// Where downloaded GPU servers are kept.
+    gpu_servers: PathBuf,
 }
 
 impl App {
@@ -67,7 +73,20 @@ impl App {
         let inputs = InputCache::open(state.inputs(), config.storage.max_input_cache_bytes.as_u64())
             .context("cannot empty the directory of inputs that were fetched ahead")?;
         let endpoint = Endpoint { url: config.coordinator.ws_address.clone(), token };
-        Ok(Self { config, pace, _state: state, identity, endpoint, journal, records, artifacts, programs, inputs })
+        let gpu_servers = state.gpu_servers();
+        Ok(Self {
+            config,
+            pace,
+            _state: state,
+            identity,
+            endpoint,
+            journal,
+            records,
+            artifacts,
+            programs,
+            inputs,
+            gpu_servers,
+        })
     }
 
     /// The id of this worker.
@@ -76,17 +95,21 @@ impl App {
     }
 
     /// The SNARKs that can be offered; nobody is asked where no prover would make one.
-    async fn snarks(&self) -> Vec<ProofMode> {
-        let is_asked = self
-            .config
-            .provers
-            .iter()
-            .any(|prover| prover.program == ProverProgram::BuiltIn && prover.backend != Backend::Mock);
-        if !is_asked {
-            return Vec::new();
-        }
+    async fn snarks(&self, provers: &[ProverConfig]) -> Snarks {
+        let has = |backend| {
+            let is_own = |prover: &&ProverConfig| !matches!(prover.program, ProverProgram::External { .. });
+            provers.iter().filter(is_own).any(|prover| prover.backend == backend)
+        };
+        let (on_processor, on_gpus) = (has(Backend::Cpu), has(Backend::Gpu));
         let config = self.config.snark.clone();
-        let looking = tokio::task::spawn_blocking(move || snark::offered(&config, &Memory::look()));
+        let looking = tokio::task::spawn_blocking(move || {
+            let memory = Memory::look();
+            let offered = |is_gnark_linked| snark::offered(&config, &memory, is_gnark_linked);
+            Snarks {
+                cpu: if on_processor { offered(snark::IS_GNARK_LINKED) } else { Vec::new() },
+                gpu: if on_gpus { offered(true) } else { Vec::new() },
+            }
+        });
         looking.await.unwrap_or_default()
     }
 
@@ -107,9 +130,11 @@ impl App {
         // The agent ends before its provers do: it must not take their end for a fault of theirs.
         let (session_stop, agent_stop, provers_stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let snarks = self.snarks().await;
+        let mut provers = self.config.provers.clone();
+        provers.extend(gpu::provers(&self.config.gpu, provers.len(), &self.gpu_servers).await?);
+        let snarks = self.snarks(&provers).await;
         let start = |config| ProverPort::start(config, &snarks, &tracker, &provers_stop);
-        let provers = self.config.provers.iter().map(start).collect();
+        let provers = provers.iter().map(start).collect();
         let parts = AgentParts {
             identity: self.identity,
             journal: self.journal,

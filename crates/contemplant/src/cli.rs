@@ -1,11 +1,12 @@
 //! The command line.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use network_lib::{Backend, Digest, ProofMode};
 
 use crate::{
-    config::Overrides,
+    config::{Overrides, provers::GpuProgram},
     snark::{
         Snark,
         install::{Origin, parse_sha256},
@@ -80,20 +81,83 @@ pub enum Command {
     },
     /// Be the prover child of a contemplant
     #[command(hide = true)]
-    Prover {
-        /// What makes the proofs.
-        #[arg(long)]
-        backend: network_lib::Backend,
-        /// The SNARKs that this machine is ready for.
-        #[arg(long, value_delimiter = ',')]
-        snarks: Vec<network_lib::ProofMode>,
-        /// What a mock prover plays.
-        #[arg(long, default_value = "")]
-        script: String,
-    },
+    Prover(ProverArgs),
     /// Execute a program, and print how long that took
     #[command(hide = true)]
     Measure,
+}
+
+/// What a prover child is told: keys of the configuration, which a child does not read.
+#[derive(Debug, PartialEq, Eq, Args)]
+pub struct ProverArgs {
+    /// What makes the proofs.
+    #[arg(long)]
+    pub backend: Backend,
+    /// The SNARKs that this machine is ready for.
+    #[arg(long, value_delimiter = ',')]
+    pub snarks: Vec<ProofMode>,
+    /// What a mock prover plays.
+    #[arg(long, default_value = "")]
+    pub script: String,
+    /// Which GPU, and what is said of GPUs.
+    #[command(flatten)]
+    pub gpu: GpuArgs,
+}
+
+/// What the prover child of a GPU is told besides.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub struct GpuArgs {
+    /// The device's number.
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    pub device: u32,
+    /// The server.
+    #[arg(long, value_name = "FILE")]
+    pub gpu_server: Option<PathBuf>,
+    /// How long the server may be silent at work.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub gpu_silence_limit: Option<Duration>,
+    /// SHA-256 of a server that may be downloaded.
+    #[arg(long, value_name = "SHA256", requires = "gpu_server_directory")]
+    pub gpu_server_sha256: Option<Digest>,
+    /// Where it may be downloaded from.
+    #[arg(long, value_name = "URL", requires = "gpu_server_sha256")]
+    pub gpu_server_url: Option<String>,
+    /// Where it is kept.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub gpu_server_directory: Option<PathBuf>,
+}
+
+impl From<&GpuProgram> for GpuArgs {
+    fn from(program: &GpuProgram) -> Self {
+        let GpuProgram { device, config, directory } = program;
+        let download = config.download.as_ref();
+        Self {
+            device: *device,
+            gpu_server: config.server.clone(),
+            gpu_silence_limit: Some(config.silence_limit),
+            gpu_server_sha256: download.map(|download| download.sha256),
+            gpu_server_url: download.and_then(|download| Some(download.url.as_ref()?.to_string())),
+            gpu_server_directory: download.map(|_| directory.clone()),
+        }
+    }
+}
+
+impl GpuArgs {
+    /// As they stand on a command line.
+    pub(crate) fn into_args(self) -> Vec<OsString> {
+        let Self { device, gpu_server, gpu_silence_limit, gpu_server_sha256, gpu_server_url, gpu_server_directory } =
+            self;
+        let silence_limit = gpu_silence_limit.map(|limit| humantime::format_duration(limit).to_string());
+        let values: [(&str, Option<OsString>); 6] = [
+            ("--device", Some(device.to_string().into())),
+            ("--gpu-server", gpu_server.map(Into::into)),
+            ("--gpu-silence-limit", silence_limit.map(Into::into)),
+            ("--gpu-server-sha256", gpu_server_sha256.map(|sha256| sha256.to_string().into())),
+            ("--gpu-server-url", gpu_server_url.map(Into::into)),
+            ("--gpu-server-directory", gpu_server_directory.map(Into::into)),
+        ];
+        values.into_iter().filter_map(|(name, value)| Some([name.into(), value?])).flatten().collect()
+    }
 }
 
 /// What to do with the configuration.
@@ -143,12 +207,39 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         assert!(!help.contains("prover child"), "{help}");
         let cli = Cli::parse_from(["contemplant", "prover", "--backend", "mock"]);
-        let Some(Command::Prover { backend: network_lib::Backend::Mock, snarks, script }) = cli.command else {
+        let Some(Command::Prover(args)) = cli.command else { panic!("{cli:?}") };
+        let nothing_more =
+            ProverArgs { backend: Backend::Mock, snarks: vec![], script: String::new(), gpu: GpuArgs::default() };
+        assert_eq!(args, nothing_more);
+        let cli = Cli::parse_from(["contemplant", "prover", "--backend", "cpu", "--snarks", "plonk,groth16"]);
+        let Some(Command::Prover(args)) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(args.snarks, [ProofMode::Plonk, ProofMode::Groth16]);
+    }
+
+    #[test]
+    fn the_prover_child_of_a_gpu_hears_what_the_configuration_says() {
+        use crate::config::gpu::{GpuConfig, GpuServerDownload};
+        let sha256 = Digest::sha256(b"a server");
+        let config = GpuConfig {
+            server: Some("/opt/sp1-gpu-server".into()),
+            silence_limit: Duration::from_secs(90),
+            download: Some(GpuServerDownload { url: Some("https://example.com/x".parse().unwrap()), sha256 }),
+            ..GpuConfig::default()
+        };
+        let program = GpuProgram { device: 3, config, directory: "/state/gpu-server".into() };
+        let args = ["contemplant", "prover", "--backend", "gpu"].map(OsString::from).into_iter();
+        let cli = Cli::parse_from(args.chain(GpuArgs::from(&program).into_args()));
+        let Some(Command::Prover(ProverArgs { backend: Backend::Gpu, gpu, .. })) = cli.command else {
             panic!("{cli:?}")
         };
-        assert_eq!((snarks, script), (vec![], String::new()));
-        let cli = Cli::parse_from(["contemplant", "prover", "--backend", "cpu", "--snarks", "plonk,groth16"]);
-        let Some(Command::Prover { snarks, .. }) = cli.command else { panic!("{cli:?}") };
-        assert_eq!(snarks, [network_lib::ProofMode::Plonk, network_lib::ProofMode::Groth16]);
+        let expected = GpuArgs {
+            device: 3,
+            gpu_server: Some("/opt/sp1-gpu-server".into()),
+            gpu_silence_limit: Some(Duration::from_secs(90)),
+            gpu_server_sha256: Some(sha256),
+            gpu_server_url: Some("https://example.com/x".to_owned()),
+            gpu_server_directory: Some("/state/gpu-server".into()),
+        };
+        assert_eq!(gpu, expected);
     }
 }

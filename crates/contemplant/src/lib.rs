@@ -12,6 +12,7 @@ pub mod config;
 pub mod doctor;
 mod durable;
 pub mod failure;
+pub mod gpu;
 pub mod inputs;
 pub mod journal;
 pub mod machine;

@@ -7,7 +7,7 @@ use contemplant::{
     HAS_BUILT_IN_PROVER,
     app::App,
     artifacts::Patience,
-    cli::{Cli, Command, ConfigAction},
+    cli::{Cli, Command, ConfigAction, ProverArgs},
     config::{self, Config, Overrides, Problem},
     doctor,
     machine::Memory,
@@ -19,7 +19,6 @@ use contemplant::{
     },
     telemetry,
 };
-use network_lib::{Backend, ProofMode};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The configuration is wrong: a restart will not help (`EX_CONFIG`).
@@ -30,7 +29,7 @@ const VERSION: u8 = 76;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Prover { backend, snarks, script }) => return prover_child(backend, &snarks, &script),
+        Some(Command::Prover(args)) => return prover_child(args),
         Some(Command::Measure) => return measure(),
         _ => {}
     }
@@ -122,7 +121,7 @@ fn install_circuits(config: &Config, snark: Snark, from: Option<Origin>, sha256:
         let mut tell = |text: &str| say(&mut io::stdout(), &format!("{text}\n"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(install::install(&order, &mut tell))?;
-        let all = snark::look(&config.snark, &Memory::look(), true);
+        let all = snark::look(&config.snark, &Memory::look(), snark::IS_GNARK_LINKED, true);
         let left: Vec<_> = all.into_iter().filter(|facts| facts.snark == snark).flat_map(|f| f.obstacles()).collect();
         for obstacle in &left {
             tell(&format!("Still missing for {} proofs: {obstacle}.", snark.name()));
@@ -160,16 +159,21 @@ fn measure() -> ExitCode {
 }
 
 #[cfg(feature = "sp1")]
-fn prover_child(backend: Backend, snarks: &[ProofMode], script: &str) -> ExitCode {
+fn prover_child(args: ProverArgs) -> ExitCode {
+    use network_lib::Backend;
     use proving::script::{Origin, Script};
-    let script = match Script::parse(script, Origin::Operator) {
-        Ok(script) => script,
-        Err(error) => {
-            say(&mut io::stderr(), &format!("The prover child does not start: {error}\n"));
-            return ExitCode::from(CONFIGURATION);
-        }
+    let outcome = match args.backend {
+        Backend::Cpu => proving_sp1::run_cpu_prover_child(&args.snarks),
+        Backend::Gpu => proving_sp1::run_gpu_prover_child(gpu_options(args.gpu, args.snarks)),
+        Backend::Mock => match Script::parse(&args.script, Origin::Operator) {
+            Ok(script) => proving_sp1::run_mock_prover_child(script),
+            Err(error) => {
+                say(&mut io::stderr(), &format!("The prover child does not start: {error}\n"));
+                return ExitCode::from(CONFIGURATION);
+            }
+        },
     };
-    match proving_sp1::run_prover_child(backend, snarks, script) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&mut io::stderr(), &format!("The prover child ends: {}\n", contemplant::failure::chain(&error)));
@@ -178,8 +182,28 @@ fn prover_child(backend: Backend, snarks: &[ProofMode], script: &str) -> ExitCod
     }
 }
 
+#[cfg(feature = "sp1")]
+fn gpu_options(args: contemplant::cli::GpuArgs, snarks: Vec<network_lib::ProofMode>) -> proving_sp1::GpuOptions {
+    let defaults = proving_sp1::GpuOptions::default();
+    let contemplant::cli::GpuArgs {
+        device,
+        gpu_server,
+        gpu_silence_limit,
+        gpu_server_sha256,
+        gpu_server_url,
+        gpu_server_directory,
+    } = args;
+    let download = gpu_server_sha256.zip(gpu_server_directory).map(|(sha256, directory)| proving_sp1::Download {
+        url: gpu_server_url,
+        sha256: *sha256.as_bytes(),
+        directory,
+    });
+    let silence_limit = gpu_silence_limit.unwrap_or(defaults.silence_limit);
+    proving_sp1::GpuOptions { device, server: gpu_server, silence_limit, download, snarks }
+}
+
 #[cfg(not(feature = "sp1"))]
-fn prover_child(backend: Backend, _: &[ProofMode], _: &str) -> ExitCode {
+fn prover_child(ProverArgs { backend, .. }: ProverArgs) -> ExitCode {
     let text =
         format!("This contemplant was built without SP1 and is no {backend} prover: give the prover a program.\n");
     say(&mut io::stderr(), &text);

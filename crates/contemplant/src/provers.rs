@@ -1,15 +1,25 @@
 //! The provers: one child process each, spoken to in order and without holding up the agent.
 
+use std::{ffi::OsString, time::Duration};
+
 use async_trait::async_trait;
-use network_lib::{AttemptId, CircuitVersion, Fault, ProofMode, ProverProfile};
+use network_lib::{AttemptId, Backend, CircuitVersion, Fault, ProverProfile};
 use proving::{ChildCommand, ProveOrder, ProverChild, ProverError, ProverReport, ProverSettings};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    cli::GpuArgs,
     config::provers::{ProverConfig, ProverProgram},
     failure::chain,
+    snark::Snarks,
 };
+
+/// The longest wait before the prover of a GPU is started again.
+const LONGEST_GPU_RESTART_DELAY: Duration = Duration::from_mins(10);
+
+/// How much longer a prover may take to start that may have to download its server.
+const DOWNLOAD_TIME: Duration = Duration::from_mins(45);
 
 /// What makes proofs, as the agent sees it: [`ProverChild`], or something simpler in tests.
 ///
@@ -60,13 +70,8 @@ impl std::fmt::Debug for ProverPort {
 impl ProverPort {
     /// Starts the child that `config` describes. It is killed on `stop`. `snarks` are what this machine is ready for
     /// besides what every prover can do.
-    pub fn start(config: &ProverConfig, snarks: &[ProofMode], tracker: &TaskTracker, stop: &CancellationToken) -> Self {
-        let settings = ProverSettings {
-            memory_limit: config.memory_limit.map(|limit| limit.as_u64()),
-            time_limit: config.time_limit,
-            ..ProverSettings::default()
-        };
-        let (child, reports) = ProverChild::start(command(config, snarks), settings, tracker, stop.clone());
+    pub fn start(config: &ProverConfig, snarks: &Snarks, tracker: &TaskTracker, stop: &CancellationToken) -> Self {
+        let (child, reports) = ProverChild::start(command(config, snarks), settings(config), tracker, stop.clone());
         Self { placeholder: placeholder(config), prover: Box::new(child), reports }
     }
 }
@@ -76,31 +81,55 @@ pub fn placeholder(config: &ProverConfig) -> ProverProfile {
     ProverProfile {
         vm: config.vm,
         backend: config.backend,
-        device: format!("{} (starting)", config.backend),
+        device: match &config.program {
+            ProverProgram::Gpu(gpu) => format!("gpu {} (starting)", gpu.device),
+            _ => format!("{} (starting)", config.backend),
+        },
         circuit_version: CircuitVersion::new(""),
         modes: Vec::new(),
         memory_bytes: 0,
     }
 }
 
-fn command(config: &ProverConfig, snarks: &[ProofMode]) -> ChildCommand {
-    match &config.program {
-        // The link leads to this very binary even after the file was replaced by another version.
-        ProverProgram::BuiltIn => {
-            let mut args: Vec<_> = ["prover", "--backend", config.backend.name()].map(Into::into).to_vec();
-            if !snarks.is_empty() {
-                let names: Vec<&str> = snarks.iter().map(|mode| mode.name()).collect();
-                args.extend(["--snarks".into(), names.join(",").into()]);
-            }
-            if let Some(script) = &config.script {
-                args.extend(["--script".into(), script.text().into()]);
-            }
-            ChildCommand { program: "/proc/self/exe".into(), args, env: Vec::new() }
-        }
-        ProverProgram::External { program, args } => {
-            ChildCommand { program: program.clone(), args: args.iter().map(Into::into).collect(), env: Vec::new() }
-        }
+/// A device that does not come up most often needs a person, so it is tried ever more rarely.
+fn settings(config: &ProverConfig) -> ProverSettings {
+    let mut settings = ProverSettings {
+        memory_limit: config.memory_limit.map(|limit| limit.as_u64()),
+        time_limit: config.time_limit,
+        ..ProverSettings::default()
+    };
+    if config.backend == Backend::Gpu {
+        settings.longest_restart_delay = LONGEST_GPU_RESTART_DELAY;
     }
+    if matches!(&config.program, ProverProgram::Gpu(gpu) if gpu.config.download.is_some()) {
+        settings.start_timeout += DOWNLOAD_TIME;
+    }
+    settings
+}
+
+fn command(config: &ProverConfig, snarks: &Snarks) -> ChildCommand {
+    let mut args: Vec<OsString> = ["prover", "--backend", config.backend.name()].map(Into::into).to_vec();
+    match &config.program {
+        ProverProgram::External { program, args } => {
+            return ChildCommand {
+                program: program.clone(),
+                args: args.iter().map(Into::into).collect(),
+                env: Vec::new(),
+            };
+        }
+        ProverProgram::Gpu(gpu) => args.extend(GpuArgs::from(gpu).into_args()),
+        ProverProgram::BuiltIn => {}
+    }
+    let snarks = snarks.of(config.backend);
+    if !snarks.is_empty() {
+        let names: Vec<&str> = snarks.iter().map(|mode| mode.name()).collect();
+        args.extend(["--snarks".into(), names.join(",").into()]);
+    }
+    if let Some(script) = &config.script {
+        args.extend(["--script".into(), script.text().into()]);
+    }
+    // The link leads to this very binary even after the file was replaced by another version.
+    ChildCommand { program: "/proc/self/exe".into(), args, env: Vec::new() }
 }
 
 /// What a prover is told.
@@ -162,7 +191,7 @@ pub(crate) fn drive<A: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use network_lib::{Backend, Vm};
+    use network_lib::{ProofMode, Vm};
 
     use super::*;
 
@@ -176,8 +205,8 @@ mod tests {
             memory_limit: None,
             time_limit: None,
         };
-        assert_eq!(command(&own, &[]).args, ["prover", "--backend", "cpu"]);
-        let both = [ProofMode::Plonk, ProofMode::Groth16];
+        assert_eq!(command(&own, &Snarks::default()).args, ["prover", "--backend", "cpu"]);
+        let both = Snarks { cpu: vec![ProofMode::Plonk, ProofMode::Groth16], gpu: vec![] };
         assert_eq!(command(&own, &both).args, ["prover", "--backend", "cpu", "--snarks", "plonk,groth16"]);
         let program = ProverProgram::External { program: "/p".into(), args: vec!["a".to_owned()] };
         assert_eq!(command(&ProverConfig { program, ..own }, &both).args, ["a"]);

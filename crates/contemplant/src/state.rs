@@ -88,6 +88,11 @@ impl StateDirectory {
         self.root.join("inputs")
     }
 
+    /// Where downloaded GPU servers are kept. Not there until one is.
+    pub fn gpu_servers(&self) -> PathBuf {
+        self.root.join("gpu-servers")
+    }
+
     /// This worker's id, drawn at the first start. It is on disk before it is returned.
     ///
     /// # Errors

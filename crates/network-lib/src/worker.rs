@@ -12,6 +12,8 @@ use crate::{CircuitVersion, ProofMode, Vm, WorkerId};
 pub enum Backend {
     /// The SP1 prover on this machine's processor.
     Cpu,
+    /// SP1's own GPU server, one process for each device.
+    Gpu,
     /// Executes programs for real and proves nothing. Its proofs count only where both sides are in mock mode.
     Mock,
 }
@@ -21,6 +23,7 @@ impl Backend {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
             Self::Mock => "mock",
         }
     }
@@ -36,10 +39,10 @@ impl FromStr for Backend {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Cpu, Self::Mock]
+        [Self::Cpu, Self::Gpu, Self::Mock]
             .into_iter()
             .find(|backend| backend.name() == text)
-            .ok_or_else(|| format!("{text:?} is not a backend: use cpu or mock"))
+            .ok_or_else(|| format!("{text:?} is not a backend: use cpu, gpu or mock"))
     }
 }
 

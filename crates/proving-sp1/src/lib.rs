@@ -8,19 +8,21 @@ mod convert;
 pub mod cpu;
 pub mod decode;
 pub mod execute;
+mod gpu;
 mod keys;
 mod measure;
 pub mod mock;
 mod panics;
 pub mod verify;
 
-use network_lib::{Backend, ProofMode};
+use network_lib::ProofMode;
 use proving::{
     child::{Channel, ServeError, serve_prover, serve_verifier},
     script::Script,
 };
 
 pub use convert::circuit_version;
+pub use gpu::{Download, GpuOptions};
 pub use measure::{Measured, measure};
 pub use sp1_prover::build::CIRCUIT_ARTIFACTS_URL_BASE as CIRCUIT_FILES_PUBLISHED_AT;
 
@@ -33,6 +35,9 @@ pub enum ChildError {
     /// The prover did not come up.
     #[error("cannot build the prover: {0}")]
     Prover(String),
+    /// The GPU prover does not serve (any more).
+    #[error(transparent)]
+    Gpu(#[from] proving_sp1_gpu::GpuError),
     /// The program that measures did not execute.
     #[error("cannot measure: {0}")]
     Measure(String),
@@ -41,28 +46,42 @@ pub enum ChildError {
     Serve(#[from] ServeError),
 }
 
-/// Runs this process as a prover child, until its parent goes, which ends the process.
+/// Runs this process as a CPU prover child, until its parent goes, which ends the process.
 ///
-/// To be called first thing in `main`, before anything reads standard input or writes standard output. The CPU
-/// prover takes minutes of processor time before it is ready, and some gigabytes of memory for good. Whether this
-/// machine can make `snarks`, the caller has found out: SP1 fails at them after hours of work when something is missing.
-/// `script` is what a mock prover plays for requests that bring none along.
+/// To be called first thing in `main`, before anything reads standard input or writes standard output. The prover takes
+/// minutes of processor time before it is ready, and some gigabytes of memory for good. Whether this machine can make
+/// `snarks`, the caller has found out: SP1 fails at them after hours of work when something is missing.
 ///
 /// # Errors
 /// [`ChildError`]
-pub fn run_prover_child(backend: Backend, snarks: &[ProofMode], script: Script) -> Result<(), ChildError> {
+pub fn run_cpu_prover_child(snarks: &[ProofMode]) -> Result<(), ChildError> {
     let channel = Channel::take()?;
-    let runtime = runtime()?;
-    runtime.block_on(async {
-        match backend {
-            Backend::Cpu => {
-                let prover = cpu::CpuProver::build(snarks).await.map_err(ChildError::Prover)?;
-                serve_prover(channel, prover).await?;
-            }
-            Backend::Mock => serve_prover(channel, mock::MockProver::build(script)).await?,
-        }
-        Ok(())
+    runtime()?.block_on(async {
+        let prover = cpu::CpuProver::build(snarks).await.map_err(ChildError::Prover)?;
+        Ok(serve_prover(channel, prover).await?)
     })
+}
+
+/// Runs this process as a mock prover child; like [`run_cpu_prover_child`], but ready at once. It plays `script` for
+/// requests that bring none along.
+///
+/// # Errors
+/// [`ChildError`]
+pub fn run_mock_prover_child(script: Script) -> Result<(), ChildError> {
+    let channel = Channel::take()?;
+    runtime()?.block_on(serve_prover(channel, mock::MockProver::build(script)))?;
+    Ok(())
+}
+
+/// Runs this process as the prover child of a GPU; like [`run_cpu_prover_child`], but ready within a minute or
+/// so.
+///
+/// # Errors
+/// [`ChildError`]
+pub fn run_gpu_prover_child(options: GpuOptions) -> Result<(), ChildError> {
+    let channel = Channel::take()?;
+    runtime()?.block_on(gpu::serve(channel, options))?;
+    Ok(())
 }
 
 /// Runs this process as a verifier child, until its parent goes, which ends the process.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, mem, time::Duration};
 
 use bytesize::ByteSize;
-use network_lib::{AttemptId, Digest, Fault, ProverProfile};
+use network_lib::{AttemptId, Digest, Fault, FaultClass, ProverProfile};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -394,6 +394,9 @@ impl Actor {
 
     /// The child is done with `attempt`; `report` says how, unless it was cancelled.
     fn finish(&mut self, attempt: AttemptId, report: ProverReport) {
+        // A prover that fails by itself and then ends, again and again, is no better than one that does not start.
+        let is_own_failure = matches!(&report, ProverReport::Failed { fault, .. }
+            if matches!(fault.class, FaultClass::Worker | FaultClass::Resources));
         match &mut self.state {
             State::Working { attempt: current } if *current == attempt => self.report(report),
             State::Cancelling { attempt: current, replies } if *current == attempt => {
@@ -405,7 +408,9 @@ impl Actor {
         }
         self.state = State::Idle;
         self.deadline = None;
-        self.back_off.reset();
+        if !is_own_failure {
+            self.back_off.reset();
+        }
     }
 
     async fn deadline_passed(&mut self) {

@@ -59,6 +59,7 @@ const TESTS: &[Test] = &tests![
     a_line_without_end_ends_the_child,
     a_child_of_another_version_is_not_used,
     a_program_that_does_not_exist_is_reported_and_tried_again,
+    a_child_that_fails_and_ends_is_started_ever_later,
     a_child_that_is_never_ready_is_given_up,
     reports_that_nobody_reads_do_not_block_a_cancel,
     stopping_kills_the_whole_group,
@@ -661,6 +662,27 @@ async fn a_program_that_does_not_exist_is_reported_and_tried_again() {
     std::os::unix::fs::symlink(std::env::current_exe().unwrap(), link).unwrap();
     while !matches!(bench.next().await, ProverReport::Ready(_)) {}
     bench.proves(1).await;
+    bench.end().await;
+}
+
+async fn a_child_that_fails_and_ends_is_started_ever_later() {
+    let attempt = id(1);
+    let fault = network_lib::Fault::worker("the device fell out");
+    let failed = proving::frames::encode(&proving::frames::ProverMessage::Failed { attempt, fault }).unwrap();
+    let script = format!("echo '{}'; read order; echo '{failed}'", ready_line());
+    let first_restart_delay = Duration::from_millis(100);
+    let settings = ProverSettings { first_restart_delay, ..ProverSettings::default() };
+    let mut bench = Bench::ready(shell(&script), settings).await;
+    for restart in 0..3 {
+        bench.prover.prove(bench.order(1, "")).await.unwrap();
+        assert_eq!(bench.has_failed(1).await, (FaultClass::Worker, "the device fell out".to_owned()));
+        bench.is_unavailable().await;
+        let begun = tokio::time::Instant::now();
+        bench.is_ready().await;
+        // The clock began when the child had been gone for a moment.
+        let waited = begun.elapsed() + Duration::from_millis(20);
+        assert!(waited >= first_restart_delay * 2_u32.pow(restart), "restart {restart} after {waited:?}");
+    }
     bench.end().await;
 }
 

@@ -19,7 +19,7 @@ pub(super) const PROVER_VARIABLES: [&str; 2] = ["CONTEMPLANT_VMS", "CONTEMPLANT_
 
 /// What became of the Moongate server.
 pub(super) const MOONGATE: &str = "the Moongate server belongs to SP1 4 and 5 and is not used any more: \
-    provers are the child processes that [[provers]] names";
+    to prove on GPUs write gpu_devices = \"all\", or a list like [0, 1], at the top of the file";
 
 /// One warning for each such key that is set.
 pub(super) fn warn(reader: &mut Reader) {

@@ -4,6 +4,7 @@
 //! each with its key, before anything is started.
 
 pub mod coordinator;
+pub mod gpu;
 mod legacy;
 pub mod provers;
 mod raw;
@@ -18,7 +19,12 @@ use bytesize::ByteSize;
 use crate::snark::Snark;
 
 use self::{
-    coordinator::CoordinatorConfig, provers::ProverConfig, raw::Reader, snark::SnarkConfig, storage::StorageConfig,
+    coordinator::CoordinatorConfig,
+    gpu::{GpuConfig, GpuDevices},
+    provers::ProverConfig,
+    raw::Reader,
+    snark::SnarkConfig,
+    storage::StorageConfig,
     telemetry::TelemetryConfig,
 };
 
@@ -62,10 +68,12 @@ pub struct Config {
     pub coordinator: CoordinatorConfig,
     /// What is kept on disk, and how much.
     pub storage: StorageConfig,
-    /// The provers, in the order of their indices.
+    /// The provers, in the order of their indices; those on GPUs come after them.
     pub provers: Vec<ProverConfig>,
     /// What Groth16 and Plonk take.
     pub snark: SnarkConfig,
+    /// The GPUs that prove.
+    pub gpu: GpuConfig,
     /// Logs.
     pub telemetry: TelemetryConfig,
     /// How long a stop waits for proofs that are being made or delivered.
@@ -86,11 +94,15 @@ pub fn load(
 ) -> Result<Config, Vec<Problem>> {
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
     let mut reader = Reader::new(overrides, &environment)?;
+    let is_mock = provers::is_mock(&mut reader, overrides.mock);
+    let gpu = if is_mock { GpuConfig::default() } else { GpuConfig::read(&mut reader, has_built_in_prover) };
+    let is_cpu_meant = gpu.devices == GpuDevices::None;
     let config = Config {
         coordinator: CoordinatorConfig::read(&mut reader),
         storage: StorageConfig::read(&mut reader, &environment),
-        provers: provers::read(&mut reader, overrides.mock, has_built_in_prover),
+        provers: provers::read(&mut reader, is_mock, is_cpu_meant, has_built_in_prover),
         snark: SnarkConfig::read(&mut reader, &environment),
+        gpu,
         telemetry: TelemetryConfig::read(&mut reader),
         drain_timeout: reader.duration("drain_timeout").unwrap_or(Duration::ZERO),
         warnings: Vec::new(),
@@ -108,7 +120,7 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
 impl fmt::Display for Config {
     /// A file that says the same. Secrets are not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { coordinator, storage, provers, snark, telemetry, drain_timeout, warnings: _ } = self;
+        let Self { coordinator, storage, provers, snark, gpu, telemetry, drain_timeout, warnings: _ } = self;
         let text = |value: &str| toml_text(value);
         writeln!(f, "hierophant_ws_address = {}", text(coordinator.ws_address.as_str()))?;
         match &coordinator.name {
@@ -132,6 +144,7 @@ impl fmt::Display for Config {
         writeln!(f, "drain_timeout = {}", text(&humantime::format_duration(*drain_timeout).to_string()))?;
         writeln!(f, "log = {}", text(&telemetry.filter))?;
         writeln!(f, "log_format = {}", text(telemetry.format.name()))?;
+        fmt_gpu(gpu, f)?;
         for prover in provers {
             writeln!(f, "\n[[provers]]\nvm = {}", text(&prover.vm.to_string()))?;
             writeln!(f, "backend = {}", text(prover.backend.name()))?;
@@ -152,6 +165,23 @@ impl fmt::Display for Config {
         }
         Ok(())
     }
+}
+
+fn fmt_gpu(gpu: &GpuConfig, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match &gpu.devices {
+        GpuDevices::None => return Ok(()),
+        GpuDevices::All => writeln!(f, "gpu_devices = \"all\"")?,
+        GpuDevices::Named(devices) => writeln!(f, "gpu_devices = {devices:?}")?,
+    }
+    if let Some(server) = &gpu.server {
+        writeln!(f, "gpu_server = {}", toml_text(&server.display().to_string()))?;
+    }
+    writeln!(f, "gpu_silence_limit = {}", toml_text(&humantime::format_duration(gpu.silence_limit).to_string()))?;
+    if let Some(download) = &gpu.download {
+        let url = download.url.as_ref().map(|url| format!("url = {}, ", toml_text(url.as_str()))).unwrap_or_default();
+        writeln!(f, "gpu_server_download = {{ {url}sha256 = \"{}\" }}", download.sha256)?;
+    }
+    Ok(())
 }
 
 /// A TOML string: JSON's escapes are TOML's, for all that JSON escapes.

@@ -8,10 +8,10 @@ use network_lib::{Backend, Vm};
 use proving::script::{Origin, Script};
 use serde::Deserialize;
 
-use super::{legacy, raw::Reader};
+use super::{gpu::GpuConfig, legacy, raw::Reader};
 
 /// Most provers of one worker, as the protocol has it.
-const MAX_PROVERS: usize = 64;
+pub(crate) const MAX_PROVERS: usize = 64;
 
 /// One prover.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct ProverConfig {
 pub enum ProverProgram {
     /// This binary, under its hidden subcommand.
     BuiltIn,
+    /// This binary, for a GPU.
+    Gpu(GpuProgram),
     /// Another program that speaks the frames of the crate `proving`.
     External {
         /// Its path.
@@ -42,6 +44,17 @@ pub enum ProverProgram {
         /// Its arguments.
         args: Vec<String>,
     },
+}
+
+/// What the prover child of a GPU is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuProgram {
+    /// The device's number, as `nvidia-smi` counts.
+    pub device: u32,
+    /// What is said of all devices.
+    pub config: GpuConfig,
+    /// Where a downloaded server is kept.
+    pub directory: PathBuf,
 }
 
 /// A prover as it stands in a file.
@@ -60,12 +73,22 @@ struct RawProver {
     groth16_enabled: Option<Value>,
 }
 
-/// Reads `[[provers]]`; `mock` is short for one mock prover. Without either there is one CPU prover.
-pub(super) fn read(reader: &mut Reader, mock: bool, has_built_in_prover: bool) -> Vec<ProverConfig> {
-    let is_mock = mock || reader.flag("mock").unwrap_or(false);
+/// Whether one mock prover takes the place of all others.
+pub(super) fn is_mock(reader: &mut Reader, mock: bool) -> bool {
+    mock || reader.flag("mock").unwrap_or(false)
+}
+
+/// Reads `[[provers]]`; `is_mock` is short for one mock prover. Without either there is one CPU prover, if `is_cpu_meant`.
+pub(super) fn read(
+    reader: &mut Reader,
+    is_mock: bool,
+    is_cpu_meant: bool,
+    has_built_in_prover: bool,
+) -> Vec<ProverConfig> {
     let raw = match reader.value("provers").cloned() {
         _ if is_mock => vec![Value::from(figment::value::Dict::from([("backend".to_owned(), Value::from("mock"))]))],
-        None => vec![Value::from(figment::value::Dict::new())],
+        None if is_cpu_meant => vec![Value::from(figment::value::Dict::new())],
+        None => return Vec::new(), // GPUs alone
         Some(Value::Array(_, provers)) if provers.is_empty() => {
             reader.problem("provers", "a worker has at least one prover: leave the key out for one on the processor");
             return Vec::new();
@@ -114,6 +137,11 @@ fn read_one(reader: &mut Reader, index: usize, value: &Value, has_built_in_prove
             let problem = "must be given, since this contemplant was built without the feature \"sp1\": name a program \
                 that speaks the frames of the crate proving, or build with the feature";
             reader.problem(&key("program"), problem);
+            return None;
+        }
+        None if backend == Some(Backend::Gpu) => {
+            let problem = "a GPU is named outside of [[provers]]: write gpu_devices = \"all\", or a list like [0, 1]";
+            reader.problem(&key("backend"), problem);
             return None;
         }
         None => ProverProgram::BuiltIn,

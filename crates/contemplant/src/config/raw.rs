@@ -12,7 +12,7 @@ use figment::{
 use super::{Overrides, Problem, legacy};
 
 /// Every key of the top level that has a meaning.
-pub(super) const KEYS: [&str; 17] = [
+pub(super) const KEYS: [&str; 21] = [
     "hierophant_ws_address",
     "contemplant_name",
     "worker_token",
@@ -30,6 +30,10 @@ pub(super) const KEYS: [&str; 17] = [
     "log_format",
     "mock",
     "provers",
+    "gpu_devices",
+    "gpu_server",
+    "gpu_silence_limit",
+    "gpu_server_download",
 ];
 
 /// Keys whose upper-case names were environment variables of the first contemplant, without a prefix.
@@ -202,8 +206,8 @@ fn of_environment(
     let mut take = |name: String, key: &'static str| {
         if let Some(value) = environment.get(&name) {
             let value = match key {
-                // A list of tables, in the notation of figment: [{vm="sp1",backend="cpu"}].
-                "provers" => value.parse().unwrap_or_else(|never| match never {}),
+                // A list of tables, in the notation of figment: [{vm="sp1",backend="cpu"}]; and a table.
+                "provers" | "gpu_server_download" => value.parse().unwrap_or_else(|never| match never {}),
                 _ => Value::from(value.clone()),
             };
             found.push((name, key, value));

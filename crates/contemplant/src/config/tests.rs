@@ -227,6 +227,96 @@ fn mock_is_short_for_one_mock_prover() {
 }
 
 #[test]
+fn gpus_are_named_by_number_or_all_at_once() {
+    use gpu::GpuDevices;
+    let devices = |text: &str| of_text(text, &[]).expect("fine").gpu.devices;
+    assert_eq!(devices(""), GpuDevices::None);
+    assert_eq!(devices("gpu_devices = \"all\""), GpuDevices::All);
+    assert_eq!(devices("gpu_devices = [0, 2]"), GpuDevices::Named(vec![0, 2]));
+    for text in ["0,2", "[0, 2]"] {
+        let config = of_text("", &[("CONTEMPLANT_GPU_DEVICES", text)]).expect("fine");
+        assert_eq!(config.gpu.devices, GpuDevices::Named(vec![0, 2]));
+    }
+    for (value, problem) in [
+        ("\"some\"", "expected \"all\" or a list of device numbers like [0, 1], as nvidia-smi counts them"),
+        ("[-1]", "expected \"all\" or a list of device numbers like [0, 1], as nvidia-smi counts them"),
+        ("[]", "expected a device: leave the key out for none"),
+        ("[1, 1]", "names a device twice: a device makes one proof at a time"),
+    ] {
+        assert_eq!(problems(&format!("gpu_devices = {value}")), [format!("gpu_devices: {problem}")]);
+    }
+}
+
+#[test]
+fn a_gpu_takes_the_place_of_the_processor_unless_that_is_asked_for_too() {
+    assert_eq!(of_text("gpu_devices = [0]", &[]).expect("fine").provers, []);
+    let both = of_text("gpu_devices = [0]\n[[provers]]\nbackend = \"cpu\"", &[]).expect("fine");
+    assert_eq!(both.provers.len(), 1);
+    let overrides = Overrides { mock: true, ..Overrides::default() };
+    let mock = load(&overrides, environment(&[("CONTEMPLANT_GPU_DEVICES", "all")]), true).expect("fine");
+    assert_eq!(mock.gpu, GpuConfig::default());
+}
+
+#[test]
+fn a_gpu_is_not_one_of_the_provers_tables_and_the_problem_says_what_to_write() {
+    let problems = problems("[[provers]]\nbackend = \"gpu\"");
+    assert_eq!(
+        problems,
+        [
+            "provers[0].backend: a GPU is named outside of [[provers]]: write gpu_devices = \"all\", or a list like [0, 1]"
+        ]
+    );
+    let external = of_text("[[provers]]\nbackend = \"gpu\"\nprogram = \"/p\"", &[]).expect("fine");
+    assert_eq!(external.provers[0].backend, network_lib::Backend::Gpu);
+}
+
+#[test]
+fn a_server_is_downloaded_only_by_its_digest() {
+    let digest = "ab".repeat(32);
+    let text = format!("gpu_devices = [0]\ngpu_server_download = {{ sha256 = \"{digest}\" }}");
+    let config = of_text(&text, &[]).expect("fine");
+    let download = config.gpu.download.clone().expect("a download");
+    assert_eq!((download.url, download.sha256.to_string()), (None, digest.clone()));
+    assert!(of_text("gpu_devices = [0]", &[]).expect("fine").gpu.download.is_none());
+    for (value, key) in [
+        ("{ url = \"https://example.com/x\" }", "gpu_server_download: "),
+        ("true", "gpu_server_download: "),
+        ("{ sha256 = \"abc\" }", "gpu_server_download.sha256: "),
+        (&format!("{{ url = \"file:///x\", sha256 = \"{digest}\" }}"), "gpu_server_download.url: "),
+        (&format!("{{ url = \"https://a:b@c/x\", sha256 = \"{digest}\" }}"), "gpu_server_download.url: "),
+    ] {
+        let problems = problems(&format!("gpu_devices = [0]\ngpu_server_download = {value}"));
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].starts_with(key), "{problems:?}");
+    }
+}
+
+#[test]
+fn what_show_prints_of_gpus_says_the_same() {
+    let text = format!(
+        "gpu_devices = [1]\ngpu_server = \"/opt/server\"\ngpu_silence_limit = \"20m\"\n\
+         gpu_server_download = {{ url = \"https://example.com/x\", sha256 = \"{}\" }}",
+        "cd".repeat(32)
+    );
+    let config = of_text(&text, &[]).expect("fine");
+    let again = of_text(&config.to_string(), &[]).expect("fine");
+    assert_eq!(again.gpu, config.gpu);
+    assert_eq!(again.gpu.silence_limit, Duration::from_mins(20));
+}
+
+#[test]
+fn what_is_said_of_gpus_without_a_gpu_is_mentioned() {
+    let config = of_text("gpu_server = \"/opt/server\"", &[]).expect("fine");
+    assert_eq!(config.warnings, ["gpu_server has no effect without gpu_devices"]);
+}
+
+#[test]
+fn moongate_leads_to_gpu_devices() {
+    let config = of_text("moongate_endpoint = \"http://moongate\"", &[]).expect("fine");
+    assert!(config.warnings[0].contains("write gpu_devices = \"all\""), "{:?}", config.warnings);
+}
+
+#[test]
 fn a_token_is_read_and_never_shown() {
     let config = of_text("worker_token = \"hush\"", &[]).expect("fine");
     assert_eq!(config.coordinator.token.as_ref().map(ExposeSecret::expose_secret), Some("hush"));

@@ -110,10 +110,11 @@ pub fn judge(facts: &Facts) -> Diagnosis {
     checks.push(cores(facts.cores));
     let is_own = facts.provers.iter().any(|prover| prover.program.is_none());
     let is_real = facts.provers.iter().any(|prover| prover.program.is_none() && prover.backend != Backend::Mock);
-    checks.push(memory(&facts.memory, is_real));
+    let has = |backend| facts.provers.iter().any(|prover| prover.program.is_none() && prover.backend == backend);
+    checks.push(memory(&facts.memory, has(Backend::Cpu)));
     checks.push(shared_memory(facts.shared_memory, is_own));
     checks.extend(facts.state.as_ref().map(state));
-    checks.push(gpu(&facts.gpu));
+    checks.push(gpu(&facts.gpu, has(Backend::Gpu)));
     checks.extend(facts.snarks.first().and_then(|facts| docker(facts, is_real)));
     checks.extend(facts.snarks.iter().map(|facts| snark(facts, is_real)));
     checks.push(speed(&facts.speed));
@@ -215,8 +216,18 @@ fn state(state: &StateFacts) -> Check {
     }
 }
 
-fn gpu(gpu: &Gpu) -> Check {
+fn gpu(gpu: &Gpu, is_wanted: bool) -> Check {
     match gpu {
+        Gpu::None if is_wanted => Check::problem("gpu", "gpu_devices asks for GPUs, and there is no nvidia-smi")
+            .mended_by("install NVIDIA's driver: nvidia-smi must succeed"),
+        Gpu::Cards(cards) if is_wanted && cards.is_empty() => {
+            Check::problem("gpu", "gpu_devices asks for GPUs, and nvidia-smi shows none")
+                .mended_by("see that the cards are in this machine or container, or leave gpu_devices out")
+        }
+        Gpu::Unusable(words) if is_wanted => {
+            Check::problem("gpu", format!("gpu_devices asks for GPUs, and nvidia-smi does not work: {words}"))
+                .mended_by("install the driver that fits the card and this kernel: nvidia-smi must succeed")
+        }
         Gpu::None => Check::ok("gpu", "none (no nvidia-smi)"),
         Gpu::Cards(cards) if cards.is_empty() => Check::ok("gpu", "none"),
         Gpu::Cards(cards) => Check::ok("gpu", cards.join("; ")),

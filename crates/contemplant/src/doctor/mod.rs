@@ -10,6 +10,7 @@ mod gpu;
 pub mod report;
 mod speed;
 
+use network_lib::Backend;
 use tokio::task::spawn_blocking;
 
 use self::facts::{ProverFacts, StateFacts};
@@ -19,7 +20,7 @@ pub use self::{
     speed::print as print_measure,
 };
 use crate::{
-    config::{Config, Problem, provers::ProverProgram},
+    config::{Config, Problem, gpu::GpuDevices, provers::ProverProgram},
     machine::{Memory, Room, cores, is_writable},
     snark,
 };
@@ -45,13 +46,17 @@ pub async fn look(configuration: Result<&Config, &[Problem]>) -> Facts {
     };
     match configuration {
         Ok(config) => {
+            let has_gpus = config.gpu.devices != GpuDevices::None;
+            // The server of a GPU has gnark in it.
+            let is_gnark_there = snark::IS_GNARK_LINKED || (has_gpus && config.provers.is_empty());
             let snarks = {
                 let config = config.snark.clone();
-                spawn_blocking(move || snark::look(&config, &memory, true))
+                spawn_blocking(move || snark::look(&config, &memory, is_gnark_there, true))
             };
             facts.coordinator = Some(Box::pin(coordinator::look(&config.coordinator)).await);
             facts.configuration = Ok(config.warnings.clone());
             facts.provers = config.provers.iter().map(prover).collect();
+            facts.provers.extend(has_gpus.then_some(ProverFacts { backend: Backend::Gpu, program: None }));
             facts.state = Some(state(config));
             facts.snarks = snarks.await.unwrap_or_default();
         }
@@ -63,7 +68,7 @@ pub async fn look(configuration: Result<&Config, &[Problem]>) -> Facts {
 
 fn prover(config: &crate::config::provers::ProverConfig) -> ProverFacts {
     let program = match &config.program {
-        ProverProgram::BuiltIn => None,
+        ProverProgram::BuiltIn | ProverProgram::Gpu(_) => None,
         ProverProgram::External { program, .. } => {
             let is_there = program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok();
             Some((program.clone(), is_there))

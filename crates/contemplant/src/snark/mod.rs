@@ -10,7 +10,7 @@ pub mod readiness;
 
 use std::path::Path;
 
-use network_lib::ProofMode;
+use network_lib::{Backend, ProofMode};
 
 use crate::{
     config::snark::SnarkConfig,
@@ -80,11 +80,32 @@ impl Snark {
     }
 }
 
-/// What is true here of each, docker asked at most once: always, or only where all else is there.
-pub fn look(config: &SnarkConfig, memory: &Memory, is_docker_asked: bool) -> Vec<SnarkFacts> {
+/// The modes that can be offered, which depends on where gnark is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snarks {
+    /// By provers on the processor, which take docker or a gnark that is linked in.
+    pub cpu: Vec<ProofMode>,
+    /// By provers on GPUs, whose server has gnark in it.
+    pub gpu: Vec<ProofMode>,
+}
+
+impl Snarks {
+    /// By provers of this kind.
+    pub fn of(&self, backend: Backend) -> &[ProofMode] {
+        match backend {
+            Backend::Cpu => &self.cpu,
+            Backend::Gpu => &self.gpu,
+            Backend::Mock => &[],
+        }
+    }
+}
+
+/// What is true here of each, docker asked at most once if gnark is not linked in: always, or only where all else is
+/// there.
+pub fn look(config: &SnarkConfig, memory: &Memory, is_gnark_linked: bool, is_docker_asked: bool) -> Vec<SnarkFacts> {
     let mut facts: Vec<SnarkFacts> =
-        Snark::ALL.into_iter().map(|snark| SnarkFacts::look(snark, config, memory)).collect();
-    if !IS_GNARK_LINKED && (is_docker_asked || facts.iter().any(|facts| facts.obstacles().is_empty())) {
+        Snark::ALL.into_iter().map(|snark| SnarkFacts::look(snark, config, memory, is_gnark_linked)).collect();
+    if !is_gnark_linked && (is_docker_asked || facts.iter().any(|facts| facts.obstacles().is_empty())) {
         let docker = Docker::look(&config.image);
         for facts in &mut facts {
             facts.docker = Some(docker.clone());
@@ -94,9 +115,9 @@ pub fn look(config: &SnarkConfig, memory: &Memory, is_docker_asked: bool) -> Vec
 }
 
 /// The modes that can be offered here; why another cannot is logged. May take ten seconds, while docker is asked.
-pub fn offered(config: &SnarkConfig, memory: &Memory) -> Vec<ProofMode> {
+pub fn offered(config: &SnarkConfig, memory: &Memory, is_gnark_linked: bool) -> Vec<ProofMode> {
     let mut modes = Vec::new();
-    for facts in look(config, memory, false) {
+    for facts in look(config, memory, is_gnark_linked, false) {
         let obstacles = facts.obstacles();
         if obstacles.is_empty() {
             modes.push(facts.snark.mode());

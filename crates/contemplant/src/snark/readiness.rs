@@ -7,7 +7,7 @@ use std::{
 
 use bytesize::ByteSize;
 
-use super::{COMPLETE, IS_GNARK_LINKED, Snark, docker::Docker};
+use super::{COMPLETE, Snark, docker::Docker};
 use crate::{config::snark::SnarkConfig, machine::Memory};
 
 /// What counts for one kind of SNARK.
@@ -87,7 +87,7 @@ pub enum Obstacle {
 
 impl SnarkFacts {
     /// Looks at files and memory; docker is left out.
-    pub(super) fn look(snark: Snark, config: &SnarkConfig, memory: &Memory) -> Self {
+    pub(super) fn look(snark: Snark, config: &SnarkConfig, memory: &Memory, is_gnark_linked: bool) -> Self {
         let directory = config.directory(snark).map(PathBuf::from);
         Self {
             snark,
@@ -96,7 +96,7 @@ impl SnarkFacts {
             is_development: config.is_development,
             memory: memory.allowed(),
             min_memory: config.min_memory(snark).as_u64(),
-            is_gnark_linked: IS_GNARK_LINKED,
+            is_gnark_linked,
             docker: None,
             image: config.image.clone(),
             may_pull_image: config.may_pull_image,

@@ -53,6 +53,12 @@ fn well() -> Facts {
     }
 }
 
+/// The same, with provers on GPUs alone.
+fn on_gpus() -> Facts {
+    let gpu = Gpu::Cards(vec!["H100, 570, 80 GB".to_owned()]);
+    Facts { provers: vec![ProverFacts { backend: Backend::Gpu, program: None }], gpu, ..well() }
+}
+
 fn denied(reason: &str) -> DialError {
     DialError::Denied { address: "h:9010".to_owned(), status: StatusCode::UNAUTHORIZED, reason: reason.to_owned() }
 }
@@ -154,6 +160,15 @@ fn each_thing_that_is_wrong_is_named_with_its_remedy_and_nothing_else_is() {
             Some("nvidia-smi"),
         ),
         (Facts { gpu: Gpu::Cards(vec!["H100, 570, 80 GB".to_owned()]), ..well() }, "gpu", Fine, "H100, 570", None),
+        (Facts { gpu: Gpu::None, ..on_gpus() }, "gpu", Problem, "no nvidia-smi", Some("install NVIDIA's driver")),
+        (Facts { gpu: Gpu::Cards(vec![]), ..on_gpus() }, "gpu", Problem, "shows none", Some("leave gpu_devices out")),
+        (
+            Facts { memory: Memory { total: 8 * GIB, available: 8 * GIB, limit: None }, ..on_gpus() },
+            "memory",
+            Fine,
+            "8",
+            None,
+        ),
         (Facts { speed: Speed::Unknown("no SP1"), ..well() }, "speed", Fine, "not measured: no SP1", None),
         (well(), "speed", Fine, "executes 20.0 million cycles per second", None),
         (Facts { speed: Speed::Failed("SIGBUS".to_owned()), ..well() }, "speed", Problem, "SIGBUS", None),

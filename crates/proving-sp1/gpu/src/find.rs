@@ -1,0 +1,82 @@
+//! Finding the server: where the operator says, or where it usually is, and only of the right version.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{process::Command, time::timeout};
+
+use crate::{Download, SP1_VERSION, download};
+
+/// The program's name.
+pub(crate) const NAME: &str = "sp1-gpu-server";
+
+/// How long a server may take to say its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(30);
+
+/// The server to run: `named` if it is given, else the first of the right version in the `PATH`, in `~/.sp1/bin`, or
+/// downloaded earlier; and if there is none, one that is downloaded now, where that is allowed.
+///
+/// # Errors
+/// Why there is none, and what to do.
+pub(crate) async fn find(named: Option<&Path>, download: Option<&Download>) -> Result<PathBuf, String> {
+    if let Some(path) = named {
+        check(path).await?;
+        return Ok(path.to_owned());
+    }
+    let search = env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<PathBuf> = env::split_paths(&search).map(|folder| folder.join(NAME)).collect();
+    places.extend(env::var_os("HOME").map(|home| Path::new(&home).join(".sp1/bin").join(NAME)));
+    places.extend(download.map(Download::program));
+    let mut refused = Vec::new();
+    for place in places.into_iter().filter(|place| place.is_file()) {
+        match check(&place).await {
+            Ok(()) => return Ok(place),
+            Err(why) => refused.push(why),
+        }
+    }
+    if let Some(download) = download {
+        let program = download::install(download).await?;
+        check(&program).await?;
+        return Ok(program);
+    }
+    if let Some(why) = refused.into_iter().next() {
+        return Err(why);
+    }
+    Err(format!(
+        "there is no {NAME} in the PATH or in ~/.sp1/bin: install that of SP1 {SP1_VERSION}, name it by gpu_server, \
+         or allow its download by gpu_server_download"
+    ))
+}
+
+/// Refuses a server of another version than the one that is linked.
+async fn check(path: &Path) -> Result<(), String> {
+    let output = Command::new(path).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    let shown = path.display();
+    let output = timeout(VERSION_LIMIT, output)
+        .await
+        .map_err(|_| format!("{shown} --version said nothing for {} s", VERSION_LIMIT.as_secs()))?
+        .map_err(|error| format!("cannot run {shown}: {error}"))?;
+    let first_line = |bytes: &[u8]| -> String {
+        let text = String::from_utf8_lossy(bytes);
+        text.trim().lines().next().unwrap_or_default().chars().take(200).collect()
+    };
+    if !output.status.success() {
+        return Err(format!(
+            "{shown} --version failed ({}), most likely for want of the NVIDIA driver's libraries: {}",
+            output.status,
+            first_line(&output.stderr)
+        ));
+    }
+    let version = first_line(&output.stdout);
+    if version == SP1_VERSION {
+        return Ok(());
+    }
+    Err(format!(
+        "{shown} is of SP1 {version:?}, and this contemplant is of SP1 {SP1_VERSION}: install the {NAME} of SP1 \
+         {SP1_VERSION}, name it by gpu_server, or allow its download by gpu_server_download"
+    ))
+}

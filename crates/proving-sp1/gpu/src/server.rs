@@ -1,0 +1,181 @@
+//! One running server, and the one connection to it.
+
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use network_lib::Fault;
+use proving::Progress;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::unix::{OwnedReadHalf, OwnedWriteHalf},
+    process::{Child, Command},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    ended::Ended,
+    log::Log,
+    socket,
+    wire::{self, Answer},
+};
+
+/// What the server logs: its steps are told at the level debug.
+const LOG_FILTER: &str = "sp1_prover=debug,info";
+/// How long the last words of a server may take that has exited, and how long its exit after its connection ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A server that can be asked. It is in the process group of this process, and ends with it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    writer: OwnedWriteHalf,
+    /// At most one answer waits: one request is asked at a time.
+    answers: mpsc::Receiver<Vec<u8>>,
+    ended: Ended,
+    log: Log,
+    silence_limit: Duration,
+}
+
+impl Server {
+    /// Starts `program` for `device`, at whose socket nobody answers yet, and connects to it. Takes as long as the
+    /// server does.
+    ///
+    /// # Errors
+    /// Why there is no server that can be asked.
+    pub(crate) async fn start(
+        program: &Path,
+        device: u32,
+        silence_limit: Duration,
+        log: Log,
+        futures: &TaskTracker,
+    ) -> Result<Self, String> {
+        let mut process = Command::new(program)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .env("CUDA_VISIBLE_DEVICES", device.to_string())
+            .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID") // as nvidia-smi counts
+            .env("RUST_LOG", LOG_FILTER)
+            .env("NO_COLOR", "1")
+            .env(socket::MARK.0, socket::MARK.1)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        let ended = Ended::default();
+        let output = TaskTracker::new();
+        if let Some(stdout) = process.stdout.take() {
+            output.spawn(log.clone().follow(stdout, ended.clone()));
+        }
+        if let Some(stderr) = process.stderr.take() {
+            output.spawn(log.clone().follow(stderr, ended.clone()));
+        }
+        output.close();
+        futures.spawn(watch(process, output, log.clone(), ended.clone()));
+
+        let stream = tokio::select! {
+            stream = socket::connect(device) => stream?,
+            fault = ended.wait() => return Err(fault.cause),
+        };
+        let (reader, writer) = stream.into_split();
+        let (sender, answers) = mpsc::channel(1);
+        futures.spawn(listen(reader, sender, log.clone(), ended.clone()));
+        Ok(Self { writer, answers, ended, log, silence_limit })
+    }
+
+    /// The end of this server, to wait for.
+    pub(crate) fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+
+    /// The fault of a server that could not do `what` it was asked, for the reason `text`.
+    pub(crate) fn refusal(&self, what: &str, text: &str) -> Fault {
+        self.log.explain(&format!("sp1-gpu-server could not {what}: {text}"))
+    }
+
+    /// Asks the server, and waits for its answer as long as it gives signs of life; `on_progress` hears what its log
+    /// says meanwhile.
+    ///
+    /// # Errors
+    /// Why there is no answer. The server must not be asked again then; nor after this future was dropped.
+    pub(crate) async fn ask(&mut self, request: &[u8], on_progress: impl Fn(Progress)) -> Result<Answer, Fault> {
+        if self.answers.try_recv().is_ok() {
+            return Err(Fault::worker("sp1-gpu-server answered what it was not asked"));
+        }
+        self.log.begin();
+        let (ended, log, silence_limit) = (self.ended.clone(), self.log.clone(), self.silence_limit);
+        let mut progress = log.progress();
+        let mut exchange = std::pin::pin!(async {
+            if self.writer.write_all(request).await.is_err() {
+                return None; // it has ended, or will in a moment
+            }
+            self.log.sign();
+            self.answers.recv().await
+        });
+        let bytes = loop {
+            tokio::select! {
+                biased;
+                bytes = &mut exchange => match bytes {
+                    Some(bytes) => break bytes,
+                    None => return Err(ended.wait().await),
+                },
+                fault = ended.wait() => return Err(fault),
+                Ok(()) = progress.changed() => on_progress(*progress.borrow_and_update()),
+                () = log.silence(silence_limit) => {
+                    let limit = silence_limit.as_secs_f64();
+                    return Err(log.explain(&format!("sp1-gpu-server hangs: it gave no sign of life for {limit} s")));
+                }
+            }
+        };
+        wire::answer(bytes).map_err(|what| log.explain(&format!("sp1-gpu-server sent {what}")))
+    }
+}
+
+/// Reads answers until the connection ends, and the use of the server with it.
+async fn listen(mut reader: OwnedReadHalf, answers: mpsc::Sender<Vec<u8>>, log: Log, ended: Ended) {
+    loop {
+        match wire::read(&mut reader, || log.sign()).await {
+            Ok(bytes) => {
+                if answers.send(bytes).await.is_err() {
+                    return; // nobody asks any more
+                }
+            }
+            Err(error) => {
+                // If it closed the connection by exiting, that says more.
+                sleep(LAST_WORDS * 2).await;
+                let how = if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                    "sp1-gpu-server closed its connection".to_owned()
+                } else {
+                    format!("sp1-gpu-server cannot be heard: {error}")
+                };
+                ended.tell(log.explain(&how));
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until the server exits.
+async fn watch(mut process: Child, output: TaskTracker, log: Log, ended: Ended) {
+    let status = process.wait().await;
+    // What it said last is still in the pipes.
+    drop(timeout(LAST_WORDS, output.wait()).await);
+    ended.tell(match status {
+        Ok(status) => exit_fault(status, &log),
+        Err(error) => Fault::worker(format!("cannot wait for sp1-gpu-server: {error}")),
+    });
+}
+
+fn exit_fault(status: ExitStatus, log: &Log) -> Fault {
+    // A shell in between reports a killed child as 128 + the signal.
+    if status.signal() == Some(9) || status.code() == Some(137) {
+        let cause = "sp1-gpu-server was killed by signal 9, most likely by the kernel for want of memory";
+        return Fault::resources(log.explain(cause).cause);
+    }
+    // Says "exit status: 3" or "signal: 6 (SIGABRT)".
+    log.explain(&format!("sp1-gpu-server ended ({status})"))
+}

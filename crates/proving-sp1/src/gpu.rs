@@ -1,0 +1,89 @@
+//! The prover on a GPU: what `proving-sp1-gpu` needs of SP1 besides its server.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use network_lib::{Fault, ProofMode};
+use proving::{
+    Execution, KeyHashes, ProveOrder, Verified, VerifyOrder,
+    child::{Channel, Verify},
+};
+use proving_sp1_engine::LightEngine;
+use proving_sp1_gpu::{GpuError, GpuSettings, Sp1};
+use sp1_sdk::SP1Stdin;
+
+pub use proving_sp1_gpu::Download;
+
+use crate::{
+    convert::circuit_version,
+    cpu::read_inputs,
+    execute::{Executor, execute},
+    verify::Sp1Verifier,
+};
+
+/// What an operator can choose about a GPU prover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// The device's number, in the order of the PCI bus as `nvidia-smi` has it.
+    pub device: u32,
+    /// The server; without it one of the right version is looked for.
+    pub server: Option<PathBuf>,
+    /// How long the server may be silent at work before it is taken for hung.
+    pub silence_limit: Duration,
+    /// Where the server may be downloaded from if there is none.
+    pub download: Option<Download>,
+    /// What this machine is ready for besides core and compressed proofs. The server has gnark in it.
+    pub snarks: Vec<ProofMode>,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        Self { device: 0, server: None, silence_limit: GpuSettings::SILENCE_LIMIT, download: None, snarks: Vec::new() }
+    }
+}
+
+/// Executes and verifies on the processor.
+struct LightSp1 {
+    engine: LightEngine,
+    verifier: Sp1Verifier,
+}
+
+#[async_trait]
+impl Sp1 for LightSp1 {
+    async fn read(&self, order: &ProveOrder) -> Result<(Vec<u8>, SP1Stdin), Fault> {
+        read_inputs(order).await
+    }
+
+    async fn execute(&self, elf: &[u8], stdin: SP1Stdin, cycle_limit: u64) -> Result<Execution, Fault> {
+        let (_, execution) = execute(Executor::Light(&self.engine), elf, stdin, cycle_limit).await?;
+        Ok(execution)
+    }
+}
+
+impl Verify for LightSp1 {
+    fn verify(&self, order: &VerifyOrder) -> Result<Verified, String> {
+        self.verifier.verify(order)
+    }
+
+    fn hash_verifying_key(&self, verifying_key: &[u8]) -> Result<KeyHashes, String> {
+        self.verifier.hash_verifying_key(verifying_key)
+    }
+}
+
+/// Serves a GPU prover on `channel`. Returns only when it cannot go on.
+pub(crate) async fn serve(channel: Channel, options: GpuOptions) -> Result<(), GpuError> {
+    let GpuOptions { device, server, silence_limit, download, snarks } = options;
+    let mut modes = vec![ProofMode::Core, ProofMode::Compressed];
+    modes.extend(snarks);
+    let settings = GpuSettings {
+        device,
+        server,
+        silence_limit,
+        start_limit: GpuSettings::START_LIMIT,
+        download,
+        circuit_version: circuit_version(),
+        modes,
+    };
+    let sp1 = LightSp1 { engine: LightEngine::build(), verifier: Sp1Verifier::build().await };
+    proving_sp1_gpu::serve(channel, settings, Arc::new(sp1)).await
+}
