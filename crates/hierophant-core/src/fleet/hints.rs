@@ -15,7 +15,8 @@ struct Busy<'a> {
     worker: WorkerId,
     prover: usize,
     profile: &'a ProverProfile,
-    /// When it got what it is busy with; `None` when that is being written.
+    /// When it got what it is busy with; `None` when that is being written. Until then it is told of nothing new: a hint
+    /// must not overtake the assignment that makes the hint before come true.
     since: Option<Moment>,
     /// What its worker was told last.
     told: Option<RequestId>,
@@ -92,16 +93,17 @@ impl Fleet {
             let suits =
                 |busy: &Busy<'_>| can_prove(busy.profile, &request.requirement) && self.may_take(request, busy.worker);
             let knows = |busy: &Busy<'_>| told.get(&request.id) == Some(&(busy.worker, busy.prover));
+            let can_be_told = |busy: &Busy<'_>| busy.since.is_some() && suits(busy);
             let is_open = |busy: &Busy<'_>| busy.told.is_none_or(|told| !near.contains_key(&told));
             // Or else whoever was told of what comes last.
             let last = || {
-                let suiting = free.iter().enumerate().filter(|(_, busy)| suits(busy));
+                let suiting = free.iter().enumerate().filter(|(_, busy)| can_be_told(busy));
                 suiting.max_by_key(|(_, busy)| busy.told.and_then(|told| near.get(&told))).map(|(place, _)| place)
             };
             let place =
                 (told.contains_key(&request.id).then(|| free.iter().position(|busy| knows(busy) && suits(busy))))
                     .flatten()
-                    .or_else(|| free.iter().position(|busy| is_open(busy) && suits(busy)))
+                    .or_else(|| free.iter().position(|busy| is_open(busy) && can_be_told(busy)))
                     .or_else(last);
             if let Some(place) = place {
                 let busy = free.remove(place);

@@ -31,16 +31,26 @@ async fn a_busy_worker_is_told_what_comes_next_and_gets_it() {
     assert_eq!(fetched(&coordinator, &forged).await, reqwest::StatusCode::FORBIDDEN);
     // A hint is no lease.
     assert_eq!(coordinator.request(second).await.state, RequestState::Queued);
+    coordinator.submit().await;
 
     let proof = good_proof(&first);
     let (digest, size) = (network_lib::Digest::of(&proof), proof.len() as u64);
     worker.say(Report::Proved { attempt: first.attempt, digest, size }).await;
-    let told = [worker.hear().await, worker.hear().await];
-    let assigned = told.iter().find_map(|told| match told {
-        Instruction::Assign(assignment) => Some(assignment),
-        _ => None,
-    });
-    assert_eq!(assigned.unwrap().stdin.digest, stdin.digest);
+    // What was hinted at is assigned before the next hint, which would take its place.
+    let assigned = loop {
+        match worker.hear_any().await {
+            Instruction::Assign(assignment) => break assignment,
+            Instruction::Prefetch { .. } => panic!("a hint overtook what made the last one come true"),
+            _ => {}
+        }
+    };
+    assert_eq!(assigned.stdin.digest, stdin.digest);
+    loop {
+        if let Instruction::Prefetch { next, .. } = worker.hear_any().await {
+            assert_ne!(next.unwrap().stdin.unwrap().digest, stdin.digest);
+            return;
+        }
+    }
 }
 
 #[tokio::test]

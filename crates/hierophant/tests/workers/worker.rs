@@ -93,7 +93,8 @@ impl Worker {
         }
     }
 
-    async fn hear_any(&mut self) -> Instruction {
+    /// The next instruction that is not a heartbeat.
+    pub(crate) async fn hear_any(&mut self) -> Instruction {
         loop {
             match self.socket.next().await.expect("the session goes on").unwrap() {
                 Message::Binary(frame) => match Instruction::decode(&frame).unwrap() {
