@@ -127,7 +127,7 @@ mod tests {
         let input = "0100000000000000040000000000000005000000" // one piece of four bytes
             .to_owned()
             + &"00".repeat(16); // read from its start, no proofs in it
-        let expected = format!("6000000001000000{}{}{input}{}", "02000000", "07".repeat(32), "00".repeat(16));
+        let expected = format!("5c00000001000000{}{}{input}{}", "02000000", "07".repeat(32), "00".repeat(16));
         assert_eq!(hex::encode(prove(ProofMode::Compressed, [7; 32], stdin).unwrap()), expected);
     }
 
