@@ -21,10 +21,12 @@ use rustix::{
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use crate::executor::{ExecuteOrder, ExecutorMessage};
 use crate::{
     frames::{self, FrameError, MAX_FRAME_BYTES, PROTOCOL_VERSION, ProverInstruction, ProverMessage},
     frames::{VerifierInstruction, VerifierMessage},
     order::{Execution, KeyHashes, Progress, ProveOrder, Verified, VerifyOrder},
+    shared_memory,
 };
 
 /// Instructions that wait to be handled: a parent sends one order and its cancellation.
@@ -146,9 +148,11 @@ fn forward_lines(input: File, lines: &mpsc::Sender<String>) {
     }
 }
 
-/// Ends this process with its descendants, at once.
+/// Ends this process with its descendants, at once, and removes the shared memory that they would leave behind.
 fn leave() -> ! {
     if getpgrp() == getpid() {
+        let own = shared_memory::group_members(std::process::id());
+        shared_memory::unlink(&shared_memory::mapped_by(own));
         // SP1's executor is a process of its own, which would wait for its dead parent for ever.
         let _ = kill_current_process_group(Signal::KILL);
     }
@@ -306,6 +310,32 @@ fn seal(path: &Path) -> io::Result<(Digest, u64)> {
     let mut hasher = Hasher::default();
     let size = io::copy(&mut file, &mut hasher)?;
     Ok((hasher.digest(), size))
+}
+
+/// Serves one execution: `read` finds out whether there is something to execute, and `run` executes it. Then the process
+/// ends with all its descendants. A panic ends it, too.
+///
+/// # Errors
+/// [`ServeError`]
+pub async fn serve_executor<R>(
+    mut channel: Channel,
+    read: impl FnOnce(&ExecuteOrder) -> Result<R, Fault>,
+    run: impl AsyncFnOnce(R, ExecuteOrder) -> Result<Execution, Fault>,
+) -> Result<(), ServeError> {
+    let Some(line) = channel.lines.recv().await else { return Ok(()) };
+    let order: ExecuteOrder = frames::decode(&line).map_err(ServeError::Garbage)?;
+    let message = match read(&order) {
+        Ok(inputs) => {
+            channel.writer.send(&ExecutorMessage::Read)?;
+            match run(inputs, order).await {
+                Ok(execution) => ExecutorMessage::Executed { execution },
+                Err(fault) => ExecutorMessage::Failed { fault },
+            }
+        }
+        Err(fault) => ExecutorMessage::Failed { fault },
+    };
+    channel.writer.send(&message)?;
+    leave()
 }
 
 /// Serves `verifier` until the parent goes, which ends the process. Blocks; returns only when it cannot go on.
