@@ -57,6 +57,9 @@ pub enum Command {
         #[arg(long)]
         backend: network_lib::Backend,
     },
+    /// Be the executor child of a prover child
+    #[command(hide = true)]
+    Executor,
 }
 
 /// What to do with the configuration.
@@ -107,5 +110,7 @@ mod tests {
         assert!(!help.contains("prover child"), "{help}");
         let cli = Cli::parse_from(["contemplant", "prover", "--backend", "mock"]);
         assert!(matches!(cli.command, Some(Command::Prover { backend: network_lib::Backend::Mock })));
+        assert!(!help.contains("executor child"), "{help}");
+        assert!(matches!(Cli::parse_from(["contemplant", "executor"]).command, Some(Command::Executor)));
     }
 }

@@ -22,8 +22,10 @@ const VERSION: u8 = 76;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Prover { backend }) = cli.command {
-        return prover_child(backend);
+    match cli.command {
+        Some(Command::Prover { backend }) => return prover_child(backend),
+        Some(Command::Executor) => return executor_child(),
+        Some(Command::Config { .. }) | None => {}
     }
     let config = match config::load(&Overrides::from(cli.flags), config::process_environment(), HAS_BUILT_IN_PROVER) {
         Ok(config) => config,
@@ -75,10 +77,20 @@ fn run(config: Config) -> anyhow::Result<()> {
 
 #[cfg(feature = "sp1")]
 fn prover_child(backend: Backend) -> ExitCode {
-    match proving_sp1::run_prover_child(backend) {
+    told("prover", proving_sp1::run_prover_child(backend, contemplant::provers::executor_command()))
+}
+
+#[cfg(feature = "sp1")]
+fn executor_child() -> ExitCode {
+    told("executor", proving_sp1::run_executor_child())
+}
+
+#[cfg(feature = "sp1")]
+fn told(child: &str, outcome: Result<(), proving_sp1::ChildError>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&mut io::stderr(), &format!("The prover child ends: {}\n", contemplant::failure::chain(&error)));
+            say(&mut io::stderr(), &format!("The {child} child ends: {}\n", contemplant::failure::chain(&error)));
             ExitCode::FAILURE
         }
     }
@@ -89,6 +101,12 @@ fn prover_child(backend: Backend) -> ExitCode {
     let text =
         format!("This contemplant was built without SP1 and is no {backend} prover: give the prover a program.\n");
     say(&mut io::stderr(), &text);
+    ExitCode::from(CONFIGURATION)
+}
+
+#[cfg(not(feature = "sp1"))]
+fn executor_child() -> ExitCode {
+    say(&mut io::stderr(), "This contemplant was built without SP1 and executes nothing.\n");
     ExitCode::from(CONFIGURATION)
 }
 

@@ -77,14 +77,19 @@ pub fn placeholder(config: &ProverConfig) -> ProverProfile {
     }
 }
 
+/// How a built-in prover child starts an executor of its own.
+pub fn executor_command() -> ChildCommand {
+    own_command(&["executor"])
+}
+
+/// This very binary: the link leads to it even after the file was replaced by another version.
+fn own_command(args: &[&str]) -> ChildCommand {
+    ChildCommand { program: "/proc/self/exe".into(), args: args.iter().map(Into::into).collect(), env: Vec::new() }
+}
+
 fn command(config: &ProverConfig) -> ChildCommand {
     match &config.program {
-        // The link leads to this very binary even after the file was replaced by another version.
-        ProverProgram::BuiltIn => ChildCommand {
-            program: "/proc/self/exe".into(),
-            args: ["prover", "--backend", config.backend.name()].map(Into::into).to_vec(),
-            env: Vec::new(),
-        },
+        ProverProgram::BuiltIn => own_command(&["prover", "--backend", config.backend.name()]),
         ProverProgram::External { program, args } => {
             ChildCommand { program: program.clone(), args: args.iter().map(Into::into).collect(), env: Vec::new() }
         }

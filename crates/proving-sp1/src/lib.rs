@@ -11,11 +11,16 @@ pub mod decode;
 pub mod execute;
 mod keys;
 pub mod mock;
-mod panics;
+pub mod progress;
+pub mod sizing;
 pub mod verify;
 
 use network_lib::Backend;
-use proving::child::{Channel, ServeError, serve_prover, serve_verifier};
+use proving::{
+    ChildCommand, ExecuteOrder,
+    child::{Channel, ServeError, serve_executor, serve_prover, serve_verifier},
+};
+use sp1_sdk::SP1Stdin;
 
 pub use convert::circuit_version;
 
@@ -33,26 +38,44 @@ pub enum ChildError {
     Serve(#[from] ServeError),
 }
 
-/// Runs this process as a prover child, until its parent goes, which ends the process.
+/// Runs this process as a prover child, until its parent goes, which ends the process. `executor` starts a child that
+/// calls [`run_executor_child`].
 ///
 /// To be called first thing in `main`, before anything reads standard input or writes standard output. The CPU
 /// prover takes minutes of processor time before it is ready, and some gigabytes of memory for good.
 ///
 /// # Errors
 /// [`ChildError`]
-pub fn run_prover_child(backend: Backend) -> Result<(), ChildError> {
+pub fn run_prover_child(backend: Backend, executor: ChildCommand) -> Result<(), ChildError> {
     let channel = Channel::take()?;
     let runtime = runtime()?;
     runtime.block_on(async {
         match backend {
             Backend::Cpu => {
-                let prover = cpu::CpuProver::build().await.map_err(ChildError::Prover)?;
+                let prover = cpu::CpuProver::build(executor).await.map_err(ChildError::Prover)?;
                 serve_prover(channel, prover).await?;
             }
             Backend::Mock => serve_prover(channel, mock::MockProver::build()).await?,
         }
         Ok(())
     })
+}
+
+/// Runs this process as an executor child: it executes one program, says how that went, and ends.
+///
+/// To be called first thing in `main`, before anything reads standard input or writes standard output.
+///
+/// # Errors
+/// [`ChildError`]
+pub fn run_executor_child() -> Result<(), ChildError> {
+    let channel = Channel::take()?;
+    let read = |order: &ExecuteOrder| Ok((decode::read_program(&order.program)?, decode::read_stdin(&order.stdin)?));
+    let run = async |(elf, stdin): (Vec<u8>, SP1Stdin), order: ExecuteOrder| {
+        let (_, execution) = execute::execute(&elf, stdin, order.cycle_limit).await?;
+        Ok(execution)
+    };
+    runtime()?.block_on(serve_executor(channel, read, run))?;
+    Ok(())
 }
 
 /// Runs this process as a verifier child, until its parent goes, which ends the process.

@@ -12,9 +12,11 @@ use sp1_sdk::{ProofFromNetwork, SP1_CIRCUIT_VERSION, SP1Proof, SP1ProofWithPubli
 
 use crate::{
     convert::{circuit_version, sdk_mode},
-    cpu::{at, check_circuit, memory_bytes, read_inputs, write},
-    execute::{Executor, execute},
+    cpu::{at, blocking, check_circuit, write},
+    decode,
+    execute::execute,
     keys::KeyRing,
+    sizing::memory_bytes,
 };
 
 /// Makes mock proofs. A client decodes them like real ones; they do not verify.
@@ -68,10 +70,11 @@ impl Prove for MockProver {
     async fn prove(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
         check_circuit(order)?;
         reporter.progress(at(Phase::Preparing));
-        let (elf, stdin) = read_inputs(order).await?;
+        let (program, stdin) = (order.program.clone(), order.stdin.clone());
+        let (elf, stdin) = blocking(move || Ok((decode::read_program(&program)?, decode::read_stdin(&stdin)?))).await?;
 
         reporter.progress(at(Phase::Executing));
-        let (public_values, execution) = execute(Executor::Light(&self.engine), &elf, stdin, order.cycle_limit).await?;
+        let (public_values, execution) = execute(&elf, stdin, order.cycle_limit).await?;
         reporter.executed(execution);
 
         reporter.progress(at(Phase::Proving));
