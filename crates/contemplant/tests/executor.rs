@@ -12,7 +12,7 @@ use std::{
 };
 
 use network_lib::{Digest, Fault, FaultClass};
-use proving::{ChildCommand, ExecuteOrder, Execution, Executor, ExecutorSettings};
+use proving::{ChildCommand, ExecuteOrder, Execution, Executor};
 use tempfile::TempDir;
 
 /// Long enough for any machine; a test that takes it has failed.
@@ -38,6 +38,7 @@ fn order(folder: &TempDir, program: &str, stdin: &[u8]) -> ExecuteOrder {
         program: folder.path().join("program"),
         stdin: folder.path().join("stdin"),
         cycle_limit: u64::MAX,
+        memory_bytes: 1 << 30,
     };
     fs::write(&order.program, packed(&fs::read(elf).unwrap())).unwrap();
     fs::write(&order.stdin, stdin).unwrap();
@@ -45,8 +46,7 @@ fn order(folder: &TempDir, program: &str, stdin: &[u8]) -> ExecuteOrder {
 }
 
 async fn execute(order: &ExecuteOrder, time_limit: Duration) -> Result<Execution, Fault> {
-    let settings = ExecutorSettings { time_limit, memory_bytes: Some(4 << 30) };
-    Executor::start(&command(), order, settings).await?.finish().await
+    Executor::start(&command(), order, time_limit).await?.finish().await
 }
 
 #[tokio::test]
@@ -65,10 +65,12 @@ async fn an_input_that_is_none_is_the_guests_fault() {
 }
 
 #[tokio::test]
-async fn a_limit_of_cycles_ends_a_loop_that_reads_memory() {
+async fn an_input_that_takes_too_much_memory_ends_its_executor() {
     let folder = TempDir::new().unwrap();
-    let order = ExecuteOrder { cycle_limit: 1_000_000, ..order(&folder, "unruly", &input(2)) };
-    assert_eq!(execute(&order, PATIENCE).await, Err(Fault::guest("exceeded its cycle limit of 1000000")));
+    let bomb = packed(&[0; 64 << 20]); // so many empty buffers would be 24 bytes each
+    let order = order(&folder, "fibonacci", &[&8_000_000_u64.to_le_bytes()[..], &bomb[8..]].concat());
+    let fault = execute(&ExecuteOrder { memory_bytes: 200 << 20, ..order }, PATIENCE).await.unwrap_err();
+    assert!(fault.class == FaultClass::Resources && fault.cause.contains("memory allocation of "), "{fault}");
 }
 
 #[tokio::test]
@@ -90,10 +92,9 @@ async fn the_clock_ends_a_loop_that_reads_nothing() {
 #[tokio::test]
 async fn a_dropped_execution_leaves_no_process_and_no_shared_memory() {
     let folder = TempDir::new().unwrap();
-    let settings = ExecutorSettings { time_limit: PATIENCE, memory_bytes: None };
     let mut command = command();
     command.env.push((MARK.into(), folder.path().into()));
-    let executor = Executor::start(&command, &order(&folder, "unruly", &input(0)), settings).await.unwrap();
+    let executor = Executor::start(&command, &order(&folder, "unruly", &input(0)), PATIENCE).await.unwrap();
     let running = Running::wait(&folder);
     drop(executor);
     running.wait_until_gone();
@@ -144,7 +145,7 @@ impl Running {
             let memory_id = processes.iter().find_map(|pid| {
                 let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
                 let (_, name) = maps.split_once("/dev/shm/sp1_")?;
-                Some(name.split_once("_m")?.0.to_owned())
+                Some(name.get(..20)?.to_owned())
             });
             if let (Some(memory_id), 2..) = (memory_id, processes.len()) {
                 return Self { processes, memory_id };

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use network_lib::{Backend, Fault, ProofMode, ProverProfile, Vm};
 use proving::{
-    ChildCommand, ExecuteOrder, Executor, ExecutorSettings, Phase, Progress, ProveOrder,
+    ChildCommand, ExecuteOrder, Executor, Phase, Progress, ProveOrder,
     child::{Prove, Reporter},
 };
 use proving_sp1_engine::{FullEngine, ProveError, Wanted};
@@ -66,13 +66,14 @@ impl CpuProver {
     async fn make(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
         check_circuit(order)?;
         reporter.progress(at(Phase::Preparing));
-        let execute_order =
-            ExecuteOrder { program: order.program.clone(), stdin: order.stdin.clone(), cycle_limit: order.cycle_limit };
-        let settings = ExecutorSettings {
-            time_limit: execute::time_limit(order.cycle_limit),
-            memory_bytes: Some(sizing::executor_bytes(self.profile.memory_bytes)),
+        let execute_order = ExecuteOrder {
+            program: order.program.clone(),
+            stdin: order.stdin.clone(),
+            cycle_limit: order.cycle_limit,
+            memory_bytes: sizing::executor_bytes(self.profile.memory_bytes),
         };
-        let executor = Executor::start(&self.executor, &execute_order, settings).await?;
+        let time_limit = execute::time_limit(order.cycle_limit);
+        let executor = Executor::start(&self.executor, &execute_order, time_limit).await?;
 
         reporter.progress(at(Phase::Executing));
         let execution = async {

@@ -9,8 +9,6 @@ use sp1_core_executor::ExecutionError;
 use sp1_sdk::{SP1Context, SP1PublicValues, SP1Stdin};
 use tokio::sync::watch;
 
-use crate::sizing;
-
 /// SP1's exit code for a panic.
 const PANIC: u64 = 1;
 /// SP1's exit code for input that the program could not make sense of.
@@ -30,7 +28,7 @@ pub fn time_limit(cycle_limit: u64) -> Duration {
     SHORTEST.saturating_add(longest).min(LONGEST)
 }
 
-/// Runs `elf` on `stdin`.
+/// Runs `elf` on `stdin`, in at most `memory_bytes` of memory.
 ///
 /// The cycle limit is checked by SP1 at the end of each chunk of the trace, so a loop that reads no memory goes on
 /// for ever: the process that this runs in must be killed by the clock. Gas is computed but not limited: its model
@@ -39,14 +37,18 @@ pub fn time_limit(cycle_limit: u64) -> Duration {
 /// # Errors
 /// A guest fault with what the guest wrote to its standard error, a resources fault when the executor ran out of
 /// memory, or else a worker fault.
-pub async fn execute(elf: &[u8], stdin: SP1Stdin, cycle_limit: u64) -> Result<(SP1PublicValues, Execution), Fault> {
+pub async fn execute(
+    elf: &[u8],
+    stdin: SP1Stdin,
+    cycle_limit: u64,
+    memory_bytes: u64,
+) -> Result<(SP1PublicValues, Execution), Fault> {
     let (sender, stderr) = watch::channel(String::new());
     let mut builder = SP1Context::builder();
     builder.calculate_gas(true).stderr_channel(sender);
     if let Some(first_too_many) = bound(cycle_limit) {
         builder.max_cycles(first_too_many);
     }
-    let memory_bytes = sizing::executor_bytes(sizing::memory_bytes());
     let outcome = proving_sp1_engine::execute(elf, stdin, builder.build(), memory_bytes).await;
     let said = stderr.borrow().trim().to_owned();
     let (public_values, report) = outcome.map_err(|error| fault_of(error, &said, cycle_limit))?;

@@ -71,7 +71,7 @@ pub fn run_executor_child() -> Result<(), ChildError> {
     let channel = Channel::take()?;
     let read = |order: &ExecuteOrder| Ok((decode::read_program(&order.program)?, decode::read_stdin(&order.stdin)?));
     let run = async |(elf, stdin): (Vec<u8>, SP1Stdin), order: ExecuteOrder| {
-        let (_, execution) = execute::execute(&elf, stdin, order.cycle_limit).await?;
+        let (_, execution) = execute::execute(&elf, stdin, order.cycle_limit, order.memory_bytes).await?;
         Ok(execution)
     };
     runtime()?.block_on(serve_executor(channel, read, run))?;

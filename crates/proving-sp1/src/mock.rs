@@ -16,7 +16,7 @@ use crate::{
     decode,
     execute::execute,
     keys::KeyRing,
-    sizing::memory_bytes,
+    sizing::{executor_bytes, memory_bytes},
 };
 
 /// Makes mock proofs. A client decodes them like real ones; they do not verify.
@@ -74,7 +74,8 @@ impl Prove for MockProver {
         let (elf, stdin) = blocking(move || Ok((decode::read_program(&program)?, decode::read_stdin(&stdin)?))).await?;
 
         reporter.progress(at(Phase::Executing));
-        let (public_values, execution) = execute(&elf, stdin, order.cycle_limit).await?;
+        let memory = executor_bytes(memory_bytes());
+        let (public_values, execution) = execute(&elf, stdin, order.cycle_limit, memory).await?;
         reporter.executed(execution);
 
         reporter.progress(at(Phase::Proving));

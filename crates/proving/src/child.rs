@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use network_lib::{AttemptId, Digest, Fault, Hasher, ProverProfile};
 use rustix::{
     io::fcntl_dupfd_cloexec,
-    process::{Signal, getpgrp, getpid, kill_current_process_group},
+    process::{Resource, Rlimit, Signal, getpgrp, getpid, getrlimit, kill_current_process_group, setrlimit},
 };
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::executor::{ExecuteOrder, ExecutorMessage};
 use crate::{
+    executor::{ExecuteOrder, ExecutorMessage},
     frames::{self, FrameError, MAX_FRAME_BYTES, PROTOCOL_VERSION, ProverInstruction, ProverMessage},
     frames::{VerifierInstruction, VerifierMessage},
     order::{Execution, KeyHashes, Progress, ProveOrder, Verified, VerifyOrder},
@@ -312,8 +312,8 @@ fn seal(path: &Path) -> io::Result<(Digest, u64)> {
     Ok((hasher.digest(), size))
 }
 
-/// Serves one execution: `read` finds out whether there is something to execute, and `run` executes it. Then the process
-/// ends with all its descendants. A panic ends it, too.
+/// Serves one execution: `read` finds out whether there is something to execute, and `run` executes it, keeping to the
+/// order's memory by itself. Then the process ends with all its descendants. A panic ends it, too.
 ///
 /// # Errors
 /// [`ServeError`]
@@ -324,7 +324,11 @@ pub async fn serve_executor<R>(
 ) -> Result<(), ServeError> {
     let Some(line) = channel.lines.recv().await else { return Ok(()) };
     let order: ExecuteOrder = frames::decode(&line).map_err(ServeError::Garbage)?;
-    let message = match read(&order) {
+    let bounds = getrlimit(Resource::Data);
+    bound_memory(Rlimit { current: Some(order.memory_bytes), ..bounds });
+    let inputs = read(&order);
+    bound_memory(bounds); // a virtual machine maps far more than it uses
+    let message = match inputs {
         Ok(inputs) => {
             channel.writer.send(&ExecutorMessage::Read)?;
             match run(inputs, order).await {
@@ -336,6 +340,12 @@ pub async fn serve_executor<R>(
     };
     channel.writer.send(&message)?;
     leave()
+}
+
+fn bound_memory(limits: Rlimit) {
+    if let Err(error) = setrlimit(Resource::Data, limits) {
+        tracing::warn!(%error, "cannot bound this process's memory");
+    }
 }
 
 /// Serves `verifier` until the parent goes, which ends the process. Blocks; returns only when it cannot go on.

@@ -25,6 +25,8 @@ pub struct ExecuteOrder {
     pub stdin: PathBuf,
     /// Most instructions that it may execute; `u64::MAX` for no limit.
     pub cycle_limit: u64,
+    /// Most memory that reading the program and its input may take, in bytes, and then most that the guest may.
+    pub memory_bytes: u64,
 }
 
 /// What an executor says.
@@ -39,15 +41,6 @@ pub(crate) enum ExecutorMessage {
     Failed { fault: Fault },
 }
 
-/// What an executor may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExecutorSettings {
-    /// How long it may take in all.
-    pub time_limit: Duration,
-    /// Most writable memory that it may have, in bytes; what it shares with its own children does not count.
-    pub memory_bytes: Option<u64>,
-}
-
 /// A program that is being executed. Killed with all its descendants when this is dropped.
 #[derive(Debug)]
 pub struct Executor {
@@ -57,20 +50,16 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts a child by `command`, and returns when it has read the program and its input.
+    /// Starts a child by `command`, and returns when it has read the program and its input. It is killed when it takes
+    /// longer than `time_limit` in all.
     ///
     /// # Errors
     /// Whose fault it is that there is nothing to execute, and why.
-    pub async fn start(
-        command: &ChildCommand,
-        order: &ExecuteOrder,
-        settings: ExecutorSettings,
-    ) -> Result<Self, Fault> {
+    pub async fn start(command: &ChildCommand, order: &ExecuteOrder, time_limit: Duration) -> Result<Self, Fault> {
         let line = frames::encode(order)
             .map_err(|error| Fault::worker(format!("the executor cannot be told what to do: it {error}")))?;
-        let child = RunningChild::start("executor", command, settings.memory_bytes)
+        let child = RunningChild::start("executor", command, None)
             .map_err(|error| Fault::worker(format!("cannot start {}: {error}", command.program.display())))?;
-        let ExecutorSettings { time_limit, .. } = settings;
         let mut executor = Self { child, deadline: Instant::now() + time_limit, time_limit };
         executor.child.send(line).await.map_err(Fault::worker)?;
         match executor.hear().await? {

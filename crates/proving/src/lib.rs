@@ -25,7 +25,7 @@ mod supervisor;
 pub mod testing;
 mod verifier;
 
-pub use executor::{ExecuteOrder, Executor, ExecutorSettings};
+pub use executor::{ExecuteOrder, Executor};
 pub use order::{Execution, KeyHashes, Phase, Progress, ProveOrder, Verified, VerifyOrder};
 pub use prover::{ProverChild, ProverError, ProverReport, ProverSettings};
 pub use shared_memory::sweep_shared_memory;

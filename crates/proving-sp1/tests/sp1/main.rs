@@ -42,25 +42,28 @@ fn judge(proof: &[u8], change: impl FnOnce(&mut VerifyOrder)) -> Result<proving:
 
 // ---- executing
 
+/// Room for any guest of these tests, in bytes.
+const MEMORY: u64 = 4 << 30;
+
 #[tokio::test]
 async fn a_program_executes_with_its_cycles_and_public_values() {
-    let (values, execution) = execute(&common::elf(), fibonacci(20), u64::MAX).await.unwrap();
+    let (values, execution) = execute(&common::elf(), fibonacci(20), u64::MAX, MEMORY).await.unwrap();
     assert_eq!(values.as_slice(), public_values_of_20());
     assert_eq!(execution.public_values_hash, hash_of_20());
     assert!(execution.cycles > 1000 && execution.cycles < 1_000_000, "{execution:?}");
     assert!(execution.gas.is_some_and(|gas| gas > 0), "{execution:?}");
 
-    let exact = execute(&common::elf(), fibonacci(20), execution.cycles).await;
+    let exact = execute(&common::elf(), fibonacci(20), execution.cycles, MEMORY).await;
     assert_eq!(exact.unwrap().1, execution, "a limit may be reached");
     let limit = execution.cycles - 1;
-    let over = execute(&common::elf(), fibonacci(20), limit).await.unwrap_err();
+    let over = execute(&common::elf(), fibonacci(20), limit, MEMORY).await.unwrap_err();
     assert_eq!(over, Fault::guest(format!("exceeded its cycle limit of {limit}")));
-    assert!(execute(&common::elf(), fibonacci(20), 0).await.is_ok(), "0 is no limit");
+    assert!(execute(&common::elf(), fibonacci(20), 0, MEMORY).await.is_ok(), "0 is no limit");
 }
 
 #[tokio::test]
 async fn a_panic_of_the_guest_is_its_fault_and_keeps_its_text() {
-    let fault = execute(&common::elf(), fibonacci(10_000_001), u64::MAX).await.unwrap_err();
+    let fault = execute(&common::elf(), fibonacci(10_000_001), u64::MAX, MEMORY).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Guest);
     assert!(fault.cause.starts_with("the program panicked: "), "{fault}");
     assert!(fault.cause.contains("n must be at most 10,000,000, not 10000001"), "{fault}");
@@ -68,7 +71,7 @@ async fn a_panic_of_the_guest_is_its_fault_and_keeps_its_text() {
 
 #[tokio::test]
 async fn missing_input_is_the_guests_fault() {
-    let fault = execute(&common::elf(), sp1_sdk::SP1Stdin::new(), u64::MAX).await.unwrap_err();
+    let fault = execute(&common::elf(), sp1_sdk::SP1Stdin::new(), u64::MAX, MEMORY).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Guest, "{fault}");
 }
 
