@@ -82,6 +82,9 @@ pub enum Command {
     /// Be the prover child of a contemplant
     #[command(hide = true)]
     Prover(ProverArgs),
+    /// Be the executor child of a prover child
+    #[command(hide = true)]
+    Executor,
     /// Execute a program, and print how long that took
     #[command(hide = true)]
     Measure,
@@ -96,6 +99,9 @@ pub struct ProverArgs {
     /// The SNARKs that this machine is ready for.
     #[arg(long, value_delimiter = ',')]
     pub snarks: Vec<ProofMode>,
+    /// Memory that it should do with, in bytes; without it the machine's.
+    #[arg(long)]
+    pub memory: Option<u64>,
     /// What a mock prover plays.
     #[arg(long, default_value = "")]
     pub script: String,
@@ -208,12 +214,19 @@ mod tests {
         assert!(!help.contains("prover child"), "{help}");
         let cli = Cli::parse_from(["contemplant", "prover", "--backend", "mock"]);
         let Some(Command::Prover(args)) = cli.command else { panic!("{cli:?}") };
-        let nothing_more =
-            ProverArgs { backend: Backend::Mock, snarks: vec![], script: String::new(), gpu: GpuArgs::default() };
+        let nothing_more = ProverArgs {
+            backend: Backend::Mock,
+            snarks: vec![],
+            memory: None,
+            script: String::new(),
+            gpu: GpuArgs::default(),
+        };
         assert_eq!(args, nothing_more);
         let cli = Cli::parse_from(["contemplant", "prover", "--backend", "cpu", "--snarks", "plonk,groth16"]);
         let Some(Command::Prover(args)) = cli.command else { panic!("{cli:?}") };
         assert_eq!(args.snarks, [ProofMode::Plonk, ProofMode::Groth16]);
+        assert!(!help.contains("executor child"), "{help}");
+        assert!(matches!(Cli::parse_from(["contemplant", "executor"]).command, Some(Command::Executor)));
     }
 
     #[test]

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Prover(args)) => return prover_child(args),
+        Some(Command::Executor) => return executor_child(),
         Some(Command::Measure) => return measure(),
         _ => {}
     }
@@ -162,9 +163,10 @@ fn measure() -> ExitCode {
 fn prover_child(args: ProverArgs) -> ExitCode {
     use network_lib::Backend;
     use proving::script::{Origin, Script};
+    let executor = contemplant::provers::executor_command();
     let outcome = match args.backend {
-        Backend::Cpu => proving_sp1::run_cpu_prover_child(&args.snarks),
-        Backend::Gpu => proving_sp1::run_gpu_prover_child(gpu_options(args.gpu, args.snarks)),
+        Backend::Cpu => proving_sp1::run_cpu_prover_child(executor, &args.snarks, args.memory),
+        Backend::Gpu => proving_sp1::run_gpu_prover_child(executor, gpu_options(args.gpu, args.snarks)),
         Backend::Mock => match Script::parse(&args.script, Origin::Operator) {
             Ok(script) => proving_sp1::run_mock_prover_child(script),
             Err(error) => {
@@ -173,10 +175,20 @@ fn prover_child(args: ProverArgs) -> ExitCode {
             }
         },
     };
+    told("prover", outcome)
+}
+
+#[cfg(feature = "sp1")]
+fn executor_child() -> ExitCode {
+    told("executor", proving_sp1::run_executor_child())
+}
+
+#[cfg(feature = "sp1")]
+fn told(child: &str, outcome: Result<(), proving_sp1::ChildError>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&mut io::stderr(), &format!("The prover child ends: {}\n", contemplant::failure::chain(&error)));
+            say(&mut io::stderr(), &format!("The {child} child ends: {}\n", contemplant::failure::chain(&error)));
             ExitCode::FAILURE
         }
     }
@@ -207,6 +219,12 @@ fn prover_child(ProverArgs { backend, .. }: ProverArgs) -> ExitCode {
     let text =
         format!("This contemplant was built without SP1 and is no {backend} prover: give the prover a program.\n");
     say(&mut io::stderr(), &text);
+    ExitCode::from(CONFIGURATION)
+}
+
+#[cfg(not(feature = "sp1"))]
+fn executor_child() -> ExitCode {
+    say(&mut io::stderr(), "This contemplant was built without SP1 and executes nothing.\n");
     ExitCode::from(CONFIGURATION)
 }
 

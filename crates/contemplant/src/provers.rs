@@ -91,6 +91,16 @@ pub fn placeholder(config: &ProverConfig) -> ProverProfile {
     }
 }
 
+/// How a built-in prover child starts an executor of its own.
+pub fn executor_command() -> ChildCommand {
+    own_command(vec!["executor".into()])
+}
+
+/// This very binary: the link leads to it even after the file was replaced by another version.
+fn own_command(args: Vec<OsString>) -> ChildCommand {
+    ChildCommand { program: "/proc/self/exe".into(), args, env: Vec::new() }
+}
+
 /// A device that does not come up most often needs a person, so it is tried ever more rarely.
 fn settings(config: &ProverConfig) -> ProverSettings {
     let mut settings = ProverSettings {
@@ -128,8 +138,10 @@ fn command(config: &ProverConfig, snarks: &Snarks) -> ChildCommand {
     if let Some(script) = &config.script {
         args.extend(["--script".into(), script.text().into()]);
     }
-    // The link leads to this very binary even after the file was replaced by another version.
-    ChildCommand { program: "/proc/self/exe".into(), args, env: Vec::new() }
+    if let (Some(limit), Backend::Cpu) = (config.memory_limit, config.backend) {
+        args.extend(["--memory".into(), limit.as_u64().to_string().into()]);
+    }
+    own_command(args)
 }
 
 /// What a prover is told.

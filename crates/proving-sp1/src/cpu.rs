@@ -2,46 +2,55 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use network_lib::{Backend, Fault, ProofMode, ProverProfile, Vm};
 use proving::{
-    Phase, Progress, ProveOrder,
+    ChildCommand, Phase, Progress, ProveOrder,
     child::{Prove, Reporter},
 };
-use proving_sp1_engine::FullEngine;
-use sp1_sdk::ProofFromNetwork;
+use proving_sp1_engine::{FullEngine, ProveError, Wanted};
+use sp1_sdk::{ProofFromNetwork, SP1Stdin};
 
 use crate::{
     convert::{circuit_version, sdk_mode},
     decode,
-    execute::{Executor, execute},
+    execute::{self, bound},
     keys::KeyRing,
-    panics,
+    progress::progress,
+    sizing::{self, memory_bytes},
 };
 
-/// Memory for which one more shard is proved at the same time, in bytes; at most four are. Less than two of these is
-/// one shard at a time, which the machine's cores share.
-const MEMORY_PER_PERMIT: u64 = 24 << 30;
-
 /// Makes real proofs, slowly. Built once, then kept: building takes minutes.
+///
+/// Guests run in a child of this process, so that none can end it; it meets the program only after that child has read
+/// it, and its input only after the program has come to its end.
 pub struct CpuProver {
     engine: FullEngine,
     keys: KeyRing,
+    executor: ChildCommand,
     profile: ProverProfile,
     is_broken: AtomicBool,
 }
 
 impl CpuProver {
-    /// Builds the prover. It makes `snarks` besides core and compressed proofs: whether this machine can, is for the
-    /// caller to know.
+    /// Builds the prover. `executor` starts a child that [serves](crate::run_executor_child) one execution. The prover
+    /// makes `snarks` besides core and compressed proofs: whether this machine can, is for the caller to know. It aims to
+    /// do with `memory_limit` bytes, or with what the machine has.
     ///
     /// # Errors
     /// Why SP1 could not be set up.
-    pub async fn build(snarks: &[ProofMode]) -> Result<Self, String> {
-        let memory_bytes = memory_bytes();
+    pub async fn build(
+        executor: ChildCommand,
+        snarks: &[ProofMode],
+        memory_limit: Option<u64>,
+    ) -> Result<Self, String> {
+        let memory_bytes = memory_bytes().min(memory_limit.unwrap_or(u64::MAX));
         let mut modes = vec![ProofMode::Core, ProofMode::Compressed];
         modes.extend(snarks.iter().filter(|mode| matches!(mode, ProofMode::Plonk | ProofMode::Groth16)));
         modes.sort_unstable();
@@ -55,42 +64,61 @@ impl CpuProver {
             modes,
             memory_bytes,
         };
-        let permits = usize::try_from((memory_bytes / MEMORY_PER_PERMIT).clamp(1, 4)).unwrap_or(1);
-        let engine = FullEngine::build(permits).await?;
-        Ok(Self { engine, keys: KeyRing::default(), profile, is_broken: AtomicBool::new(false) })
-    }
-
-    /// The outcome of `work`, or the text of a panic on any thread meanwhile, after which this prover is broken.
-    async fn heeding_panics<T>(&self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-        let mut heard = panics::listen();
-        tokio::select! {
-            outcome = work => outcome,
-            text = panics::next(&mut heard) => {
-                self.is_broken.store(true, Ordering::Relaxed);
-                Err(format!("SP1 panicked: {text}"))
-            }
-        }
+        let sizing = sizing::for_memory(memory_bytes);
+        tracing::debug!(?sizing, "building the prover");
+        let engine = FullEngine::build(sizing).await?;
+        Ok(Self { engine, keys: KeyRing::default(), executor, profile, is_broken: AtomicBool::new(false) })
     }
 
     async fn make(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
         check_circuit(order)?;
         reporter.progress(at(Phase::Preparing));
-        let (elf, stdin) = read_inputs(order).await?;
+        let executor = execute::start(&self.executor, order, self.profile.memory_bytes).await?;
 
         reporter.progress(at(Phase::Executing));
-        let (_, execution) = execute(Executor::Full(&self.engine), &elf, stdin.clone(), order.cycle_limit).await?;
-        reporter.executed(execution);
-
-        reporter.progress(at(Phase::Preparing));
-        let set_up = async {
-            let key = self.heeding_panics(self.engine.set_up(&elf)).await;
-            key.map_err(|error| Fault::worker(format!("cannot set up the program: {error}")))
+        let execution = async {
+            reporter.executed(executor.finish().await?);
+            reporter.progress(at(Phase::Preparing));
+            Ok(())
         };
-        self.keys.key_of(order, set_up).await?;
+        let preparation = async {
+            let program = order.program.clone();
+            let elf = blocking(move || decode::read_program(&program)).await?;
+            let set_up = async {
+                let key = self.engine.set_up(&elf).await;
+                key.map_err(|error| Fault::worker(format!("cannot set up the program: {error}")))
+            };
+            let key = self.keys.key_of(order, set_up).await?;
+            Ok((elf, key))
+        };
+        let ((), (elf, key)) = tokio::try_join!(execution, preparation)?;
+        let stdin = order.stdin.clone();
+        let stdin = blocking(move || decode::read_stdin(&stdin)).await?;
 
         reporter.progress(at(Phase::Proving));
-        let proof = self.heeding_panics(self.engine.prove(&elf, stdin, sdk_mode(order.mode))).await;
-        let proof = proof.map_err(|error| Fault::worker(format!("the proof could not be made: {error}")))?;
+        let wanted = Wanted {
+            program_id: order.program_digest.to_string(),
+            elf,
+            key,
+            stdin,
+            mode: sdk_mode(order.mode),
+            cycle_limit: bound(order.cycle_limit).map(|_| order.cycle_limit),
+            nonce: [0; 4], // clients of the network have no say in it
+        };
+        let last = Mutex::new(at(Phase::Proving));
+        let watch = |counts| {
+            let now = progress(&counts, order.mode);
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if now != *last {
+                *last = now;
+                reporter.progress(now);
+            }
+        };
+        let proof = self.engine.prove(wanted, watch).await.map_err(|error| {
+            // Threads may still be at work on the proof, and hold its memory.
+            self.is_broken.store(true, Ordering::Relaxed);
+            fault_of(&error)
+        })?;
 
         reporter.progress(at(Phase::Finishing));
         write(&order.output, &proof, Vec::from)
@@ -112,6 +140,17 @@ impl Prove for CpuProver {
     }
 }
 
+/// Whose fault it is that there is no proof. Not the guest's: it has been executed by then.
+fn fault_of(error: &ProveError) -> Fault {
+    let cause = format!("the proof could not be made: {error}");
+    match error {
+        ProveError::Task(failure) if failure.is_short_of_memory => {
+            Fault::resources(format!("{cause}; most likely memory ran out: a worker with more of it may do"))
+        }
+        ProveError::Task(_) | ProveError::Other(_) => Fault::worker(cause),
+    }
+}
+
 /// Refuses an order for another circuit than the one that is linked.
 pub(crate) fn check_circuit(order: &ProveOrder) -> Result<(), Fault> {
     let own = circuit_version();
@@ -122,11 +161,15 @@ pub(crate) fn check_circuit(order: &ProveOrder) -> Result<(), Fault> {
     }
 }
 
-/// The program and its input, decoded on a thread that may block.
-pub(crate) async fn read_inputs(order: &ProveOrder) -> Result<(Vec<u8>, sp1_sdk::SP1Stdin), Fault> {
+/// The program and its input, decoded.
+pub(crate) async fn read_inputs(order: &ProveOrder) -> Result<(Vec<u8>, SP1Stdin), Fault> {
     let (program, stdin) = (order.program.clone(), order.stdin.clone());
-    let read = move || Ok((decode::read_program(&program)?, decode::read_stdin(&stdin)?));
-    let outcome = tokio::task::spawn_blocking(read).await;
+    blocking(move || Ok((decode::read_program(&program)?, decode::read_stdin(&stdin)?))).await
+}
+
+/// The outcome of `work`, which runs on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+    let outcome = tokio::task::spawn_blocking(work).await;
     outcome.unwrap_or_else(|error| Err(Fault::worker(format!("cannot read the inputs: {error}"))))
 }
 
@@ -146,15 +189,4 @@ pub(crate) fn write(
 
 pub(crate) fn at(phase: Phase) -> Progress {
     Progress { phase, done: 0, total: 0 }
-}
-
-/// Memory that this process may use: the machine's, or what its control group allows, in bytes.
-pub(crate) fn memory_bytes() -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-    });
-    let allowed = |path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let limits = [total, allowed("/sys/fs/cgroup/memory.max"), allowed("/sys/fs/cgroup/memory/memory.limit_in_bytes")];
-    limits.into_iter().flatten().min().unwrap_or_default()
 }

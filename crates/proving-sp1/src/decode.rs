@@ -47,6 +47,9 @@ pub fn read_stdin(path: &Path) -> Result<SP1Stdin, Fault> {
 
 fn read<T: DeserializeOwned>(what: &str, path: &Path, limit: u64) -> Result<T, Fault> {
     let bytes = expand(path, limit).map_err(|error| match error {
+        ExpandError::Read(error) | ExpandError::Zstd(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            Fault::resources(format!("the {what} takes more memory than this worker has for it: {error}"))
+        }
         ExpandError::Read(error) => Fault::worker(format!("cannot read the {what} file: {error}")),
         ExpandError::Zstd(error) => Fault::guest(format!("{what} does not decompress: {error}")),
         ExpandError::TooLong => Fault::guest(format!("{what} expands to more than {limit} bytes")),

@@ -1,41 +1,50 @@
 //! Running a program without proving it: cheap, and it tells the guest's own faults apart from all others.
 
+use std::time::Duration;
+
 use network_lib::{Digest, Fault};
-use proving::Execution;
-use proving_sp1_engine::{Boxed, ExecuteError, FullEngine, LightEngine};
-use sp1_core_executor::{ExecutionError, ExecutionReport};
+use proving::{ChildCommand, ExecuteOrder, Execution, Executor, ProveOrder};
+use proving_sp1_engine::ExecuteError;
+use sp1_core_executor::ExecutionError;
 use sp1_sdk::{SP1Context, SP1PublicValues, SP1Stdin};
 use tokio::sync::watch;
+
+use crate::sizing;
 
 /// SP1's exit code for a panic.
 const PANIC: u64 = 1;
 /// SP1's exit code for input that the program could not make sense of.
 const INVALID_HINT: u64 = 3;
 
-/// What runs programs.
-#[derive(Clone, Copy)]
-pub enum Executor<'a> {
-    /// What proves, too.
-    Full(&'a FullEngine),
-    /// What only executes.
-    Light(&'a LightEngine),
+/// Longest that a program may execute.
+const LONGEST: Duration = Duration::from_mins(30);
+/// What an execution takes in any case, on a machine that is busy with other things.
+const SHORTEST: Duration = Duration::from_mins(2);
+/// Instructions that any machine executes in a second, with their gas: a tenth of what a slow one does.
+const SLOWEST: u64 = 1_000_000;
+
+/// How long a program may execute. One that is still running then may have no end: SP1 looks at the cycle limit only
+/// when a program has read much memory.
+pub fn time_limit(cycle_limit: u64) -> Duration {
+    let longest = bound(cycle_limit).map_or(LONGEST, |cycles| Duration::from_secs(cycles / SLOWEST));
+    SHORTEST.saturating_add(longest).min(LONGEST)
 }
 
-impl<'a> Executor<'a> {
-    fn run(
-        self,
-        elf: &'a [u8],
-        stdin: SP1Stdin,
-        context: SP1Context<'static>,
-    ) -> Boxed<'a, (SP1PublicValues, ExecutionReport), ExecuteError> {
-        match self {
-            Self::Full(engine) => engine.execute(elf, stdin, context),
-            Self::Light(engine) => engine.execute(elf, stdin, context),
-        }
-    }
+/// Starts a child by `command` that executes what `order` is about, on a machine with `memory_bytes` of memory.
+///
+/// # Errors
+/// Whose fault it is that there is nothing to execute, and why.
+pub(crate) async fn start(command: &ChildCommand, order: &ProveOrder, memory_bytes: u64) -> Result<Executor, Fault> {
+    let execute = ExecuteOrder {
+        program: order.program.clone(),
+        stdin: order.stdin.clone(),
+        cycle_limit: order.cycle_limit,
+        memory_bytes: sizing::executor_bytes(memory_bytes),
+    };
+    Executor::start(command, &execute, time_limit(order.cycle_limit)).await
 }
 
-/// Runs `elf` on `stdin`.
+/// Runs `elf` on `stdin`, in at most `memory_bytes` of memory.
 ///
 /// The cycle limit is checked by SP1 at the end of each chunk of the trace, so a loop that reads no memory goes on
 /// for ever: the process that this runs in must be killed by the clock. Gas is computed but not limited: its model
@@ -45,10 +54,10 @@ impl<'a> Executor<'a> {
 /// A guest fault with what the guest wrote to its standard error, a resources fault when the executor ran out of
 /// memory, or else a worker fault.
 pub async fn execute(
-    executor: Executor<'_>,
     elf: &[u8],
     stdin: SP1Stdin,
     cycle_limit: u64,
+    memory_bytes: u64,
 ) -> Result<(SP1PublicValues, Execution), Fault> {
     let (sender, stderr) = watch::channel(String::new());
     let mut builder = SP1Context::builder();
@@ -56,7 +65,7 @@ pub async fn execute(
     if let Some(first_too_many) = bound(cycle_limit) {
         builder.max_cycles(first_too_many);
     }
-    let outcome = executor.run(elf, stdin, builder.build()).await;
+    let outcome = proving_sp1_engine::execute(elf, stdin, builder.build(), memory_bytes).await;
     let said = stderr.borrow().trim().to_owned();
     let (public_values, report) = outcome.map_err(|error| fault_of(error, &said, cycle_limit))?;
     match report.exit_code {
@@ -101,9 +110,9 @@ pub fn fault_of(error: ExecuteError, said: &str, cycle_limit: u64) -> Fault {
     let text = error.to_string();
     match error {
         ExecutionError::ExceededCycleLimit(_) => exceeded(cycle_limit),
-        ExecutionError::KilledByMemoryMonitor(_) | ExecutionError::ChildKilled() => {
-            Fault::resources(format!("the program could not be executed: {text}"))
-        }
+        ExecutionError::KilledByMemoryMonitor(_) | ExecutionError::ChildKilled() => Fault::resources(format!(
+            "the program takes more memory than this worker has for it, a worker with more may do: {text}"
+        )),
         ExecutionError::Other(_) if text.contains("signal: Some(7)") => Fault::resources(format!(
             "the program could not be executed, most likely because /dev/shm is full (docker: --shm-size): {text}"
         )),

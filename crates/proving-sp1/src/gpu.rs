@@ -5,21 +5,15 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use network_lib::{Fault, ProofMode};
 use proving::{
-    Execution, KeyHashes, ProveOrder, Verified, VerifyOrder,
+    ChildCommand, Execution, KeyHashes, ProveOrder, Verified, VerifyOrder,
     child::{Channel, Verify},
 };
-use proving_sp1_engine::LightEngine;
 use proving_sp1_gpu::{GpuError, GpuSettings, Sp1};
 use sp1_sdk::SP1Stdin;
 
 pub use proving_sp1_gpu::Download;
 
-use crate::{
-    convert::circuit_version,
-    cpu::read_inputs,
-    execute::{Executor, execute},
-    verify::Sp1Verifier,
-};
+use crate::{convert::circuit_version, cpu::read_inputs, execute, sizing::memory_bytes, verify::Sp1Verifier};
 
 /// What an operator can choose about a GPU prover.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,21 +36,20 @@ impl Default for GpuOptions {
     }
 }
 
-/// Executes and verifies on the processor.
+/// Executes in a child, and verifies, on the processor.
 struct LightSp1 {
-    engine: LightEngine,
+    executor: ChildCommand,
     verifier: Sp1Verifier,
 }
 
 #[async_trait]
 impl Sp1 for LightSp1 {
-    async fn read(&self, order: &ProveOrder) -> Result<(Vec<u8>, SP1Stdin), Fault> {
-        read_inputs(order).await
+    async fn execute(&self, order: &ProveOrder) -> Result<Execution, Fault> {
+        execute::start(&self.executor, order, memory_bytes()).await?.finish().await
     }
 
-    async fn execute(&self, elf: &[u8], stdin: SP1Stdin, cycle_limit: u64) -> Result<Execution, Fault> {
-        let (_, execution) = execute(Executor::Light(&self.engine), elf, stdin, cycle_limit).await?;
-        Ok(execution)
+    async fn read(&self, order: &ProveOrder) -> Result<(Vec<u8>, SP1Stdin), Fault> {
+        read_inputs(order).await
     }
 }
 
@@ -71,7 +64,7 @@ impl Verify for LightSp1 {
 }
 
 /// Serves a GPU prover on `channel`. Returns only when it cannot go on.
-pub(crate) async fn serve(channel: Channel, options: GpuOptions) -> Result<(), GpuError> {
+pub(crate) async fn serve(channel: Channel, executor: ChildCommand, options: GpuOptions) -> Result<(), GpuError> {
     let GpuOptions { device, server, silence_limit, download, snarks } = options;
     let mut modes = vec![ProofMode::Core, ProofMode::Compressed];
     modes.extend(snarks);
@@ -84,6 +77,6 @@ pub(crate) async fn serve(channel: Channel, options: GpuOptions) -> Result<(), G
         circuit_version: circuit_version(),
         modes,
     };
-    let sp1 = LightSp1 { engine: LightEngine::build(), verifier: Sp1Verifier::build().await };
+    let sp1 = LightSp1 { executor, verifier: Sp1Verifier::build().await };
     proving_sp1_gpu::serve(channel, settings, Arc::new(sp1)).await
 }

@@ -12,14 +12,17 @@ mod gpu;
 mod keys;
 mod measure;
 pub mod mock;
-mod panics;
+pub mod progress;
+pub mod sizing;
 pub mod verify;
 
 use network_lib::ProofMode;
 use proving::{
-    child::{Channel, ServeError, serve_prover, serve_verifier},
+    ChildCommand, ExecuteOrder,
+    child::{Channel, ServeError, serve_executor, serve_prover, serve_verifier},
     script::Script,
 };
+use sp1_sdk::SP1Stdin;
 
 pub use convert::circuit_version;
 pub use gpu::{Download, GpuOptions};
@@ -46,18 +49,24 @@ pub enum ChildError {
     Serve(#[from] ServeError),
 }
 
-/// Runs this process as a CPU prover child, until its parent goes, which ends the process.
+/// Runs this process as a CPU prover child, until its parent goes, which ends the process. `executor` starts a child that
+/// calls [`run_executor_child`].
 ///
 /// To be called first thing in `main`, before anything reads standard input or writes standard output. The prover takes
 /// minutes of processor time before it is ready, and some gigabytes of memory for good. Whether this machine can make
-/// `snarks`, the caller has found out: SP1 fails at them after hours of work when something is missing.
+/// `snarks`, the caller has found out: SP1 fails at them after hours of work when something is missing. It aims to do with
+/// `memory_limit` bytes.
 ///
 /// # Errors
 /// [`ChildError`]
-pub fn run_cpu_prover_child(snarks: &[ProofMode]) -> Result<(), ChildError> {
+pub fn run_cpu_prover_child(
+    executor: ChildCommand,
+    snarks: &[ProofMode],
+    memory_limit: Option<u64>,
+) -> Result<(), ChildError> {
     let channel = Channel::take()?;
     runtime()?.block_on(async {
-        let prover = cpu::CpuProver::build(snarks).await.map_err(ChildError::Prover)?;
+        let prover = cpu::CpuProver::build(executor, snarks, memory_limit).await.map_err(ChildError::Prover)?;
         Ok(serve_prover(channel, prover).await?)
     })
 }
@@ -73,14 +82,30 @@ pub fn run_mock_prover_child(script: Script) -> Result<(), ChildError> {
     Ok(())
 }
 
-/// Runs this process as the prover child of a GPU; like [`run_cpu_prover_child`], but ready within a minute or
-/// so.
+/// Runs this process as the prover child of a GPU; like [`run_cpu_prover_child`], but ready within a minute or so.
 ///
 /// # Errors
 /// [`ChildError`]
-pub fn run_gpu_prover_child(options: GpuOptions) -> Result<(), ChildError> {
+pub fn run_gpu_prover_child(executor: ChildCommand, options: GpuOptions) -> Result<(), ChildError> {
     let channel = Channel::take()?;
-    runtime()?.block_on(gpu::serve(channel, options))?;
+    runtime()?.block_on(gpu::serve(channel, executor, options))?;
+    Ok(())
+}
+
+/// Runs this process as an executor child: it executes one program, says how that went, and ends.
+///
+/// To be called first thing in `main`, before anything reads standard input or writes standard output.
+///
+/// # Errors
+/// [`ChildError`]
+pub fn run_executor_child() -> Result<(), ChildError> {
+    let channel = Channel::take()?;
+    let read = |order: &ExecuteOrder| Ok((decode::read_program(&order.program)?, decode::read_stdin(&order.stdin)?));
+    let run = async |(elf, stdin): (Vec<u8>, SP1Stdin), order: ExecuteOrder| {
+        let (_, execution) = execute::execute(&elf, stdin, order.cycle_limit, order.memory_bytes).await?;
+        Ok(execution)
+    };
+    runtime()?.block_on(serve_executor(channel, read, run))?;
     Ok(())
 }
 

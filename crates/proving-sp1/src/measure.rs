@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use proving_sp1_engine::LightEngine;
 use sp1_sdk::SP1Stdin;
 
 use crate::{
     ChildError,
-    execute::{Executor, execute},
+    execute::execute,
     runtime,
+    sizing::{executor_bytes, memory_bytes},
 };
 
 /// Fibonacci numbers, from `programs/fibonacci`.
@@ -22,7 +22,7 @@ const STEPS: u32 = 1_000_000;
 pub struct Measured {
     /// Cycles that were executed.
     pub cycles: u64,
-    /// How long that took, the set-up left out.
+    /// How long that took.
     pub took: Duration,
 }
 
@@ -34,9 +34,8 @@ pub fn measure() -> Result<Measured, ChildError> {
     let mut stdin = SP1Stdin::new();
     stdin.write(&STEPS);
     let (took, outcome) = runtime()?.block_on(async {
-        let engine = LightEngine::build();
         let begun = tokio::time::Instant::now();
-        let outcome = execute(Executor::Light(&engine), PROGRAM, stdin, u64::MAX).await;
+        let outcome = execute(PROGRAM, stdin, u64::MAX, executor_bytes(memory_bytes())).await;
         (begun.elapsed(), outcome)
     });
     let (_, execution) = outcome.map_err(|fault| ChildError::Measure(fault.cause))?;

@@ -16,9 +16,10 @@ use sp1_sdk::{ProofFromNetwork, SP1_CIRCUIT_VERSION, SP1Proof, SP1ProofWithPubli
 
 use crate::{
     convert::{circuit_version, sdk_mode},
-    cpu::{at, check_circuit, memory_bytes, read_inputs, write},
-    execute::{Executor, execute},
+    cpu::{at, check_circuit, read_inputs, write},
+    execute::execute,
     keys::KeyRing,
+    sizing::{executor_bytes, memory_bytes},
 };
 
 /// Makes mock proofs. A client decodes them like real ones; they do not verify.
@@ -109,8 +110,8 @@ impl Host for Scene<'_> {
     async fn execute(&mut self, _cycles: u64) -> Result<(), Fault> {
         let Some(stdin) = self.stdin.take() else { return Ok(()) };
         self.reporter.progress(at(Phase::Executing));
-        let executor = Executor::Light(&self.prover.engine);
-        let (public_values, execution) = execute(executor, &self.elf, stdin, self.order.cycle_limit).await?;
+        let memory = executor_bytes(memory_bytes());
+        let (public_values, execution) = execute(&self.elf, stdin, self.order.cycle_limit, memory).await?;
         self.reporter.executed(execution);
         self.reporter.progress(at(Phase::Proving));
         self.executed = Some((public_values, execution));

@@ -16,12 +16,13 @@ use async_trait::async_trait;
 use network_lib::{AttemptId, Digest, Fault, Hasher, ProverProfile};
 use rustix::{
     io::fcntl_dupfd_cloexec,
-    process::{Signal, getpgrp, getpid, kill_current_process_group},
+    process::{Resource, Rlimit, Signal, getpgrp, getpid, getrlimit, kill_current_process_group, setrlimit},
 };
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
+    executor::{ExecuteOrder, ExecutorMessage},
     frames::{self, FrameError, MAX_FRAME_BYTES, PROTOCOL_VERSION, ProverInstruction, ProverMessage},
     frames::{VerifierInstruction, VerifierMessage},
     order::{Execution, KeyHashes, Progress, ProveOrder, Verified, VerifyOrder},
@@ -147,7 +148,7 @@ fn forward_lines(input: File, lines: &mpsc::Sender<String>) {
     }
 }
 
-/// Ends this process with its descendants, at once.
+/// Ends this process with its descendants, at once, and removes the shared memory that they would leave behind.
 fn leave() -> ! {
     if getpgrp() == getpid() {
         // While there is someone to tell whose it is: nobody unlinks it after a SIGKILL.
@@ -335,6 +336,42 @@ fn seal(path: &Path) -> io::Result<(Digest, u64)> {
     let mut hasher = Hasher::default();
     let size = io::copy(&mut file, &mut hasher)?;
     Ok((hasher.digest(), size))
+}
+
+/// Serves one execution: `read` finds out whether there is something to execute, and `run` executes it, keeping to the
+/// order's memory by itself. Then the process ends with all its descendants. A panic ends it, too.
+///
+/// # Errors
+/// [`ServeError`]
+pub async fn serve_executor<R>(
+    mut channel: Channel,
+    read: impl FnOnce(&ExecuteOrder) -> Result<R, Fault>,
+    run: impl AsyncFnOnce(R, ExecuteOrder) -> Result<Execution, Fault>,
+) -> Result<(), ServeError> {
+    let Some(line) = channel.lines.recv().await else { return Ok(()) };
+    let order: ExecuteOrder = frames::decode(&line).map_err(ServeError::Garbage)?;
+    let bounds = getrlimit(Resource::Data);
+    bound_memory(Rlimit { current: Some(order.memory_bytes), ..bounds });
+    let inputs = read(&order);
+    bound_memory(bounds); // a virtual machine maps far more than it uses
+    let message = match inputs {
+        Ok(inputs) => {
+            channel.writer.send(&ExecutorMessage::Read)?;
+            match run(inputs, order).await {
+                Ok(execution) => ExecutorMessage::Executed { execution },
+                Err(fault) => ExecutorMessage::Failed { fault },
+            }
+        }
+        Err(fault) => ExecutorMessage::Failed { fault },
+    };
+    channel.writer.send(&message)?;
+    leave()
+}
+
+fn bound_memory(limits: Rlimit) {
+    if let Err(error) = setrlimit(Resource::Data, limits) {
+        tracing::warn!(%error, "cannot bound this process's memory");
+    }
 }
 
 /// Serves `verifier` until the parent goes, which ends the process. Blocks; returns only when it cannot go on.

@@ -5,7 +5,7 @@
 //! cancelling is a kill.
 //!
 //! - The parent's side: [`ProverChild`] and [`VerifierChild`] start a child, restart it when it dies, and
-//!   turn its frames into reports and answers.
+//!   turn its frames into reports and answers. An [`Executor`] is a child for one execution, started by a prover.
 //! - The child's side: [`child::Prove`] and [`child::Verify`] are the ports, [`child::serve_prover`] and
 //!   [`child::serve_verifier`] serve them.
 //!
@@ -13,6 +13,7 @@
 
 pub mod child;
 mod encoding;
+mod executor;
 pub mod frames;
 mod group_memory;
 pub mod mock;
@@ -26,6 +27,7 @@ mod supervisor;
 pub mod testing;
 mod verifier;
 
+pub use executor::{ExecuteOrder, Executor};
 pub use order::{Execution, KeyHashes, Phase, Progress, ProveOrder, Verified, VerifyOrder};
 pub use prover::{ProverChild, ProverError, ProverReport, ProverSettings};
 pub use shared_memory::sweep_shared_memory;

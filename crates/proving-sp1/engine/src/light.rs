@@ -1,7 +1,9 @@
 //! Executing and setting up, without what proving needs.
 
-use sp1_core_executor::{ExecutionError, ExecutionReport};
-use sp1_prover::worker::{SP1LightNode, SP1NodeCore};
+use std::sync::Arc;
+
+use sp1_core_executor::{ExecutionError, ExecutionReport, Program, SP1CoreOpts};
+use sp1_prover::worker::{SP1ExecutorConfig, SP1LightNode, execute_with_options};
 use sp1_sdk::{SP1Context, SP1PublicValues, SP1Stdin, SP1VerifyingKey};
 
 use crate::Boxed;
@@ -15,7 +17,7 @@ pub enum ExecuteError {
     Other(String),
 }
 
-/// Executes and sets up. Half a second to build, 28 MB.
+/// Sets up. Half a second to build, 28 MB.
 pub struct LightEngine {
     node: SP1LightNode,
 }
@@ -23,21 +25,7 @@ pub struct LightEngine {
 impl LightEngine {
     /// Builds it. Blocks for half a second.
     pub fn build() -> Self {
-        let machine = sp1_sdk::RiscvAir::machine();
-        Self { node: SP1LightNode::with_opts_and_machine_sync(machine, sp1_core_executor::SP1CoreOpts::default()) }
-    }
-
-    /// Runs a program without proving it.
-    ///
-    /// # Errors
-    /// [`ExecuteError`]
-    pub fn execute<'a>(
-        &'a self,
-        elf: &'a [u8],
-        stdin: SP1Stdin,
-        context: SP1Context<'static>,
-    ) -> Boxed<'a, (SP1PublicValues, ExecutionReport), ExecuteError> {
-        execute(self.node.inner(), elf, stdin, context)
+        Self { node: SP1LightNode::with_opts_and_machine_sync(sp1_sdk::RiscvAir::machine(), SP1CoreOpts::default()) }
     }
 
     /// The verifying key of a program: 8 s on two cores, 590 MB.
@@ -49,14 +37,22 @@ impl LightEngine {
     }
 }
 
-pub(crate) fn execute<'a>(
-    node: &'a SP1NodeCore,
+/// Runs a program without proving it. Its executor, a process of its own, is killed when it takes more than
+/// `memory_bytes`.
+///
+/// # Errors
+/// [`ExecuteError`]
+pub fn execute<'a>(
     elf: &'a [u8],
     stdin: SP1Stdin,
     context: SP1Context<'static>,
+    memory_bytes: u64,
 ) -> Boxed<'a, (SP1PublicValues, ExecutionReport), ExecuteError> {
     Box::pin(async move {
-        match node.execute(elf, stdin, context).await {
+        let program = Program::from(elf).map_err(|error| ExecuteError::Other(format!("{error:#}")))?;
+        let opts = SP1CoreOpts { memory_limit: memory_bytes, ..SP1CoreOpts::default() };
+        let config = SP1ExecutorConfig::default();
+        match execute_with_options(Arc::new(program), stdin, context, opts, config).await {
             Ok((public_values, _, report)) => Ok((public_values, report)),
             Err(error) => Err(match error.downcast::<ExecutionError>() {
                 Ok(error) => ExecuteError::Execution(error),

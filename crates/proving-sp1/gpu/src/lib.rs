@@ -36,17 +36,17 @@ pub const SP1_VERSION: &str = sp1_primitives::SP1_CRATE_VERSION;
 /// What the GPU prover needs of SP1 besides the server.
 #[async_trait]
 pub trait Sp1: Verify + Send + Sync {
+    /// Runs the program without proving it. The server tells nobody why a program failed, so this comes first.
+    ///
+    /// # Errors
+    /// Whose fault it was that it did not run to a good end.
+    async fn execute(&self, order: &ProveOrder) -> Result<Execution, Fault>;
+
     /// The program and its input, decoded.
     ///
     /// # Errors
     /// A guest fault when they do not decode, a worker fault when they cannot be read.
     async fn read(&self, order: &ProveOrder) -> Result<(Vec<u8>, SP1Stdin), Fault>;
-
-    /// Runs the program without proving it. The server tells nobody why a program failed, so this comes first.
-    ///
-    /// # Errors
-    /// Whose fault it was that it did not run to a good end.
-    async fn execute(&self, elf: &[u8], stdin: SP1Stdin, cycle_limit: u64) -> Result<Execution, Fault>;
 }
 
 /// How a GPU prover is set up.

@@ -145,14 +145,13 @@ impl GpuProver {
             return Err(Fault::worker(format!("this prover makes proofs of circuit {own}, not {other}")));
         }
         reporter.progress(at(Phase::Preparing));
-        let (elf, stdin) = self.sp1.0.read(order).await?;
-
         reporter.progress(at(Phase::Executing));
-        let execution = self.sp1.0.execute(&elf, stdin.clone(), order.cycle_limit).await?;
+        let execution = self.sp1.0.execute(order).await?;
         reporter.executed(execution);
 
         let mut hand = self.hand.lock().await;
         reporter.progress(at(Phase::Preparing));
+        let (elf, stdin) = self.sp1.0.read(order).await?;
         let program = self.heeding(hand.program(order.program_digest, elf).await)?;
         self.check_key(order, &program)?;
 

@@ -4,8 +4,10 @@
 
 mod common;
 mod decode;
+mod driver;
 mod faults;
 mod scripts;
+mod sizing;
 
 use std::{path::Path, sync::OnceLock};
 
@@ -16,12 +18,7 @@ use proving::{
     frames::ProverMessage,
     script::Script,
 };
-use proving_sp1::{
-    execute::{Executor, execute},
-    mock::MockProver,
-    verify::Sp1Verifier,
-};
-use proving_sp1_engine::LightEngine;
+use proving_sp1::{execute::execute, mock::MockProver, verify::Sp1Verifier};
 use tempfile::TempDir;
 
 use common::{KEY, PROOF, fibonacci, hash_of_20, prove_order, public_values_of_20, reporter, verify_order};
@@ -47,6 +44,9 @@ fn judge(proof: &[u8], change: impl FnOnce(&mut VerifyOrder)) -> Result<proving:
 
 // ---- executing
 
+/// Room for any guest of these tests, in bytes.
+const MEMORY: u64 = 4 << 30;
+
 #[test]
 fn a_doctor_measures_some_ten_million_cycles() {
     let measured = proving_sp1::measure().unwrap();
@@ -56,25 +56,23 @@ fn a_doctor_measures_some_ten_million_cycles() {
 
 #[tokio::test]
 async fn a_program_executes_with_its_cycles_and_public_values() {
-    let engine = LightEngine::build();
-    let (values, execution) = execute(Executor::Light(&engine), &common::elf(), fibonacci(20), u64::MAX).await.unwrap();
+    let (values, execution) = execute(&common::elf(), fibonacci(20), u64::MAX, MEMORY).await.unwrap();
     assert_eq!(values.as_slice(), public_values_of_20());
     assert_eq!(execution.public_values_hash, hash_of_20());
     assert!(execution.cycles > 1000 && execution.cycles < 1_000_000, "{execution:?}");
     assert!(execution.gas.is_some_and(|gas| gas > 0), "{execution:?}");
 
-    let exact = execute(Executor::Light(&engine), &common::elf(), fibonacci(20), execution.cycles).await;
+    let exact = execute(&common::elf(), fibonacci(20), execution.cycles, MEMORY).await;
     assert_eq!(exact.unwrap().1, execution, "a limit may be reached");
     let limit = execution.cycles - 1;
-    let over = execute(Executor::Light(&engine), &common::elf(), fibonacci(20), limit).await.unwrap_err();
+    let over = execute(&common::elf(), fibonacci(20), limit, MEMORY).await.unwrap_err();
     assert_eq!(over, Fault::guest(format!("exceeded its cycle limit of {limit}")));
-    assert!(execute(Executor::Light(&engine), &common::elf(), fibonacci(20), 0).await.is_ok(), "0 is no limit");
+    assert!(execute(&common::elf(), fibonacci(20), 0, MEMORY).await.is_ok(), "0 is no limit");
 }
 
 #[tokio::test]
 async fn a_panic_of_the_guest_is_its_fault_and_keeps_its_text() {
-    let engine = LightEngine::build();
-    let fault = execute(Executor::Light(&engine), &common::elf(), fibonacci(10_000_001), u64::MAX).await.unwrap_err();
+    let fault = execute(&common::elf(), fibonacci(10_000_001), u64::MAX, MEMORY).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Guest);
     assert!(fault.cause.starts_with("the program panicked: "), "{fault}");
     assert!(fault.cause.contains("n must be at most 10,000,000, not 10000001"), "{fault}");
@@ -82,9 +80,7 @@ async fn a_panic_of_the_guest_is_its_fault_and_keeps_its_text() {
 
 #[tokio::test]
 async fn missing_input_is_the_guests_fault() {
-    let engine = LightEngine::build();
-    let fault =
-        execute(Executor::Light(&engine), &common::elf(), sp1_sdk::SP1Stdin::new(), u64::MAX).await.unwrap_err();
+    let fault = execute(&common::elf(), sp1_sdk::SP1Stdin::new(), u64::MAX, MEMORY).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Guest, "{fault}");
 }
 
@@ -256,9 +252,11 @@ async fn a_mock_prover_reports_the_guests_faults() {
 }
 
 #[test]
-fn the_elf_in_the_repository_is_the_one_whose_digest_stands_beside_it() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/fibonacci/elf/fibonacci.sha256");
-    let written = std::fs::read_to_string(path).unwrap();
-    let digest = network_lib::Digest::sha256(&common::elf());
-    assert_eq!(written.split_whitespace().next(), Some(digest.to_string().as_str()));
+fn the_elfs_in_the_repository_are_those_whose_digests_stand_beside_them() {
+    for name in ["fibonacci", "unruly"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs").join(name).join("elf").join(name);
+        let written = std::fs::read_to_string(path.with_extension("sha256")).unwrap();
+        let digest = network_lib::Digest::sha256(&std::fs::read(path).unwrap());
+        assert_eq!(written.split_whitespace().next(), Some(digest.to_string().as_str()), "{name}");
+    }
 }

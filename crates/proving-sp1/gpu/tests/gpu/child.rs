@@ -64,7 +64,8 @@ impl Sp1 for TestSp1 {
         Ok((read(&order.program)?, stdin))
     }
 
-    async fn execute(&self, elf: &[u8], _: SP1Stdin, _: u64) -> Result<Execution, Fault> {
+    async fn execute(&self, order: &ProveOrder) -> Result<Execution, Fault> {
+        let (elf, _) = self.read(order).await?;
         if elf == b"a bad program" {
             return Err(Fault::guest("the program panicked"));
         }

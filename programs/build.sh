@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds elf/fibonacci with Debian 12's own Rust compiler, for whoever has no SP1 toolchain.
+# Builds the guest in the folder NAME, as NAME/elf/NAME, with Debian 12's own Rust compiler, for whoever has no SP1
+# toolchain.
 #
-# Usage: ./build.sh
+# Usage: ./build.sh NAME
 #
 # Installs the compiler with apt-get when it is missing (as root, or through sudo). The same
-# compiler gives the same ELF in any directory, so the digest in elf/fibonacci.sha256 says whether
+# compiler gives the same ELF in any directory, so the digest beside the ELF says whether
 # a build is the one in the repository. CARGO_HOME and CARGO_TARGET_DIR are respected.
 set -euo pipefail
 
@@ -84,7 +85,7 @@ encoded_rustflags() {
         -C llvm-args=-misched-postra-direction=bottomup
         -C linker=ld.lld
         -Z unstable-options
-        "--remap-path-prefix=$package_dir=fibonacci"
+        "--remap-path-prefix=$package_dir=$name"
         "--remap-path-prefix=$target_dir=target"
         "--remap-path-prefix=$cargo_home=cargo"
         "--remap-path-prefix=$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust=rust"
@@ -98,12 +99,15 @@ encoded_rustflags() {
     printf '%s' "${flags[*]}"
 }
 
+programs=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+name=${1:-}
+[[ -n "$name" && -f "$programs/$name/Cargo.toml" ]] || fail 'say which program: ./build.sh fibonacci'
 install_compiler
-package_dir=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+package_dir=$programs/$name
 mkdir -p "${CARGO_TARGET_DIR:-$package_dir/target}" "${CARGO_HOME:-$HOME/.cargo}"
 target_dir=$(cd -- "${CARGO_TARGET_DIR:-$package_dir/target}" && pwd -P)
 cargo_home=$(cd -- "${CARGO_HOME:-$HOME/.cargo}" && pwd -P)
-readonly package_dir target_dir cargo_home
+readonly name package_dir target_dir cargo_home
 cd -- "$package_dir"
 
 rustc=$(/usr/bin/rustc --version)
@@ -127,8 +131,8 @@ export CARGO_ENCODED_RUSTFLAGS
 
 mkdir -p elf
 cd elf
-before=$(cat fibonacci.sha256 2>/dev/null || true)
-install -m 644 "$target_dir/$target/release/fibonacci" fibonacci
-sha256sum fibonacci | tee fibonacci.sha256
-[[ -z "$before" || "$before" == "$(cat fibonacci.sha256)" ]] ||
+before=$(cat "$name.sha256" 2>/dev/null || true)
+install -m 644 "$target_dir/$target/release/$name" "$name"
+sha256sum "$name" | tee "$name.sha256"
+[[ -z "$before" || "$before" == "$(cat "$name.sha256")" ]] ||
     say 'the ELF changed, and its verifying key with it'
