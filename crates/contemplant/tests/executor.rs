@@ -67,7 +67,7 @@ async fn an_input_that_is_none_is_the_guests_fault() {
 #[tokio::test]
 async fn an_input_that_takes_too_much_memory_ends_its_executor() {
     let folder = TempDir::new().unwrap();
-    let bomb = packed(&[0; 64 << 20]); // so many empty buffers would be 24 bytes each
+    let bomb = packed(&vec![0; 64 << 20]); // so many empty buffers would be 24 bytes each
     let order = order(&folder, "fibonacci", &[&8_000_000_u64.to_le_bytes()[..], &bomb[8..]].concat());
     let fault = execute(&ExecuteOrder { memory_bytes: 200 << 20, ..order }, PATIENCE).await.unwrap_err();
     assert!(fault.class == FaultClass::Resources && fault.cause.contains("memory allocation of "), "{fault}");
