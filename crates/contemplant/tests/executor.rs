@@ -77,7 +77,8 @@ async fn an_input_that_takes_too_much_memory_ends_its_executor() {
 async fn a_guest_that_takes_all_memory_ends_its_executor() {
     let folder = TempDir::new().unwrap();
     let fault = execute(&order(&folder, "unruly", &input(1)), PATIENCE).await.unwrap_err();
-    assert_ne!(fault.class, FaultClass::Worker, "{fault}");
+    assert_eq!(fault.class, FaultClass::Resources, "{fault}");
+    assert!(fault.cause.starts_with("the program takes more memory than this worker has for it"), "{fault}");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ const INVALID_HINT: u64 = 3;
 const LONGEST: Duration = Duration::from_mins(30);
 /// What an execution takes in any case, on a machine that is busy with other things.
 const SHORTEST: Duration = Duration::from_mins(2);
-/// Instructions that any machine executes in a second, with their gas: a tenth of what a slow one does.
+/// Instructions that any machine executes in a second, with their gas: a tenth of what two busy cores do.
 const SLOWEST: u64 = 1_000_000;
 
 /// How long a program may execute. One that is still running then may have no end: SP1 looks at the cycle limit only

@@ -33,7 +33,8 @@ pub(crate) fn group_members(pgid: u32) -> Vec<u32> {
     pids().filter(|&pid| group_of(pid) == Some(pgid)).collect()
 }
 
-/// The shared memory that these processes have mapped.
+/// The shared memory that these processes have mapped, with the semaphores that go with it: those are mapped under
+/// another name than they have.
 pub(crate) fn mapped_by(pids: impl IntoIterator<Item = u32>) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for pid in pids {
@@ -41,8 +42,9 @@ pub(crate) fn mapped_by(pids: impl IntoIterator<Item = u32>) -> BTreeSet<PathBuf
         for line in maps.lines() {
             let Some(at) = line.find(DIRECTORY) else { continue };
             let path = Path::new(line[at..].trim_end_matches(" (deleted)"));
-            if path.file_name().and_then(|name| name.to_str()).is_some_and(is_ours) {
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| is_ours(name)) {
                 found.insert(path.to_owned());
+                found.extend(["filled", "empty"].map(|end| Path::new(DIRECTORY).join(format!("sem.{name}_{end}"))));
             }
         }
     }
