@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use network_lib::{Backend, WorkerId};
+use proving::Memory;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -17,7 +18,6 @@ use crate::{
     gpu,
     inputs::InputCache,
     journal::Journal,
-    machine::Memory,
     programs::ProgramCache,
     provers::ProverPort,
     session::{self, Endpoint, Pace},

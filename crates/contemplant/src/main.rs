@@ -10,7 +10,6 @@ use contemplant::{
     cli::{Cli, Command, ConfigAction, ProverArgs},
     config::{self, Config, Overrides, Problem},
     doctor,
-    machine::Memory,
     session::{Pace, SessionError},
     shutdown,
     snark::{
@@ -19,6 +18,7 @@ use contemplant::{
     },
     telemetry,
 };
+use proving::Memory;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The configuration is wrong: a restart will not help (`EX_CONFIG`).

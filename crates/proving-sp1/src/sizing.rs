@@ -1,5 +1,6 @@
 //! How much a prover does at the same time, from the memory that it may use.
 
+use proving::Memory;
 use proving_sp1_engine::Sizing;
 
 const GIB: u64 = 1 << 30;
@@ -44,13 +45,7 @@ pub(crate) fn executor_bytes(memory_bytes: u64) -> u64 {
     (memory_bytes / 3).max(2 * GIB)
 }
 
-/// Memory that this process may use: the machine's, or what its control group allows, in bytes.
+/// Memory that this process may use, in bytes.
 pub(crate) fn memory_bytes() -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-    });
-    let allowed = |path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let limits = [total, allowed("/sys/fs/cgroup/memory.max"), allowed("/sys/fs/cgroup/memory/memory.limit_in_bytes")];
-    limits.into_iter().flatten().min().unwrap_or_default()
+    Memory::look().allowed()
 }

@@ -16,6 +16,7 @@ mod encoding;
 mod executor;
 pub mod frames;
 mod group_memory;
+mod memory;
 pub mod mock;
 mod order;
 mod prover;
@@ -28,6 +29,7 @@ pub mod testing;
 mod verifier;
 
 pub use executor::{ExecuteOrder, Executor};
+pub use memory::Memory;
 pub use order::{Execution, KeyHashes, Phase, Progress, ProveOrder, Verified, VerifyOrder};
 pub use prover::{ProverChild, ProverError, ProverReport, ProverSettings};
 pub use shared_memory::sweep_shared_memory;

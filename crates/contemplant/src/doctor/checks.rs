@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use network_lib::{Backend, CONTEMPLANT_VERSION};
+use proving::Memory;
 
 use super::facts::{CoordinatorFacts, Facts, Gpu, Health, ProverFacts, Speed, StateFacts};
 use crate::{
     failure::chain,
-    machine::{Memory, Room},
+    machine::Room,
     session::DialError,
     snark::{
         docker::Docker,
@@ -16,10 +17,10 @@ use crate::{
     },
 };
 
-/// Memory without which the CPU prover does not get through one shard: 6.4 GB that stay, and some 4 GB for the shard.
+/// Memory without which the CPU prover does not get through one shard: it was seen to take 9 GB, and is not alone.
 const LEAST_MEMORY: u64 = 10_000_000_000;
-/// Memory with which a compressed proof was seen to go through: 17.8 GB.
-const GOOD_MEMORY: u64 = 18_000_000_000;
+/// The same for a compressed proof, which was seen to take 15 GB.
+const GOOD_MEMORY: u64 = 16_000_000_000;
 /// Shared memory of an execution, 1.4 GiB, with some room.
 const LEAST_SHARED_MEMORY: u64 = 2 << 30;
 /// Shared memory of an execution that counts gas, at worst: 4.4 GiB.
@@ -166,10 +167,10 @@ fn memory(memory: &Memory, is_real: bool) -> Check {
     match memory.allowed() {
         _ if !is_real => Check::ok(NAME, text),
         ..LEAST_MEMORY => {
-            Check::problem(NAME, format!("{text}: a core proof on the processor takes 10 GB")).mended_by(remedy)
+            Check::problem(NAME, format!("{text}: a core proof on the processor takes 9 GB")).mended_by(remedy)
         }
         LEAST_MEMORY..GOOD_MEMORY => {
-            Check::warning(NAME, format!("{text}: compressed proofs take up to 18 GB")).mended_by(remedy)
+            Check::warning(NAME, format!("{text}: compressed proofs take 15 GB")).mended_by(remedy)
         }
         _ => Check::ok(NAME, text),
     }

@@ -3,12 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use network_lib::Backend;
+use proving::Memory;
 
-use crate::{
-    machine::{Memory, Room},
-    session::DialError,
-    snark::readiness::SnarkFacts,
-};
+use crate::{machine::Room, session::DialError, snark::readiness::SnarkFacts};
 
 /// What was found. Holds no token, so that nothing made of it can show one.
 #[derive(Debug)]

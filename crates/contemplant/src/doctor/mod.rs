@@ -11,6 +11,7 @@ pub mod report;
 mod speed;
 
 use network_lib::Backend;
+use proving::Memory;
 use tokio::task::spawn_blocking;
 
 use self::facts::{ProverFacts, StateFacts};
@@ -21,7 +22,7 @@ pub use self::{
 };
 use crate::{
     config::{Config, Problem, gpu::GpuDevices, provers::ProverProgram},
-    machine::{Memory, Room, cores, is_writable},
+    machine::{Room, cores, is_writable},
     snark,
 };
 

@@ -11,10 +11,10 @@ pub mod readiness;
 use std::path::Path;
 
 use network_lib::{Backend, ProofMode};
+use proving::Memory;
 
 use crate::{
     config::snark::SnarkConfig,
-    machine::Memory,
     snark::{
         docker::Docker,
         readiness::{Obstacle, SnarkFacts},

@@ -6,9 +6,10 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use proving::Memory;
 
 use super::{COMPLETE, Snark, docker::Docker};
-use crate::{config::snark::SnarkConfig, machine::Memory};
+use crate::config::snark::SnarkConfig;
 
 /// What counts for one kind of SNARK.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -113,8 +113,8 @@ fn each_thing_that_is_wrong_is_named_with_its_remedy_and_nothing_else_is() {
             Some("[[provers]]"),
         ),
         (Facts { cores: 1, ..well() }, "cores", Warning, "proofs will take long", None),
-        (Facts { memory: memory(8, None), ..well() }, "memory", Problem, "takes 10 GB", Some("24 GB")),
-        (Facts { memory: memory(12, None), ..well() }, "memory", Warning, "up to 18 GB", Some("24 GB")),
+        (Facts { memory: memory(8, None), ..well() }, "memory", Problem, "takes 9 GB", Some("24 GB")),
+        (Facts { memory: memory(12, None), ..well() }, "memory", Warning, "take 15 GB", Some("24 GB")),
         (
             Facts { memory: memory(64, Some(4 * GIB)), ..well() },
             "memory",
