@@ -10,11 +10,13 @@ pub mod request;
 pub mod retry;
 pub mod time;
 
-pub use fleet::{Effect, Event, Fleet, FleetSettings, QueuedRequest, SessionId, WaitingReason};
+pub use fleet::{
+    Effect, Event, FaultPolicy, Fleet, FleetSettings, HeldLease, QueuedRequest, SessionId, Standing, WaitingReason,
+};
 pub use reconcile::{Verdict, reconcile};
 pub use request::{
-    AttemptOutcome, Change, Happening, Priority, Request, RequestSpec, RequestState, Requester, TransitionError,
-    Variant,
+    AttemptOutcome, Change, Happening, Holder, Priority, Request, RequestSpec, RequestState, Requester,
+    TransitionError, Variant,
 };
 pub use retry::{RetryPolicy, Tries};
 pub use time::{Moment, Now, Timestamp};

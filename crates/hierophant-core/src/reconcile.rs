@@ -1,6 +1,9 @@
 //! What becomes of an attempt that a worker still has when it connects.
 
-use network_lib::{WorkerId, protocol::InHand};
+use network_lib::{
+    WorkerId,
+    protocol::{InHand, Stage},
+};
 
 use crate::{Request, RequestState};
 
@@ -17,6 +20,9 @@ pub enum Verdict {
     Forget,
     /// The work is not wanted: stop.
     Stop(&'static str),
+    /// A proof of something that is not known here, as after a restore of an old copy of the database. Nothing is
+    /// said, so that the worker keeps it.
+    Keep,
 }
 
 /// What becomes of `in_hand`, which `worker` still has of `request` (`None`: not known here).
@@ -24,25 +30,26 @@ pub enum Verdict {
 /// A proof is always wanted while its request can still be fulfilled, whoever holds the request now.
 pub fn reconcile(request: Option<&Request>, worker: WorkerId, in_hand: &InHand) -> Verdict {
     let Some(request) = request else {
-        return Verdict::Stop("the request is not known here");
+        return match in_hand.stage {
+            Stage::Proved => Verdict::Keep,
+            Stage::Working | Stage::Failed => Verdict::Stop("the request is not known here"),
+        };
     };
-    match (&request.state, in_hand.is_proved) {
-        (RequestState::Fulfilled { .. }, true) => Verdict::Forget,
-        (RequestState::Fulfilled { .. }, false) => Verdict::Stop("the request is fulfilled"),
+    let is_current = request.state.holder(in_hand.attempt) == Some(worker);
+    match (&request.state, in_hand.stage) {
+        (RequestState::Fulfilled { .. }, Stage::Proved) => Verdict::Forget,
+        (RequestState::Fulfilled { .. }, _) => Verdict::Stop("the request is fulfilled"),
         (RequestState::Unexecutable { .. }, _) => Verdict::Stop("the program fails on this input"),
         (RequestState::Cancelled { .. }, _) => Verdict::Stop("the request was cancelled"),
         (RequestState::Verifying { attempt, .. }, _) if *attempt == in_hand.attempt => Verdict::Continue,
-        (_, true) => Verdict::Deliver,
-        (RequestState::Leased { attempt, worker: holder }, false)
-            if *attempt == in_hand.attempt && *holder == worker =>
-        {
-            Verdict::Continue
-        }
-        (RequestState::Leased { .. } | RequestState::Verifying { .. }, false) => {
+        (_, Stage::Proved) => Verdict::Deliver,
+        (RequestState::Leased { .. } | RequestState::Verifying { .. }, _) if is_current => Verdict::Continue,
+        (RequestState::Leased { .. } | RequestState::Verifying { .. }, _) => {
             Verdict::Stop("another worker has the request")
         }
-        (RequestState::Queued, false) => Verdict::Resume,
-        (RequestState::Unfulfillable { .. } | RequestState::Expired { .. }, false) => {
+        (RequestState::Queued, Stage::Working) => Verdict::Resume,
+        (RequestState::Queued, Stage::Failed) => Verdict::Stop("the attempt had been given up"),
+        (RequestState::Unfulfillable { .. } | RequestState::Expired { .. }, _) => {
             Verdict::Stop("the request has ended")
         }
     }
@@ -53,40 +60,50 @@ mod tests {
     use network_lib::AttemptId;
 
     use super::*;
-    use crate::request::tests::{at, attempt, queued, worker};
+    use crate::{
+        Holder,
+        request::tests::{at, attempt, queued, worker},
+    };
 
-    fn in_hand(id: AttemptId, is_proved: bool) -> InHand {
-        InHand { attempt: id, request: queued().id, prover: 0, is_proved }
+    fn in_hand(id: AttemptId, stage: Stage) -> InHand {
+        InHand { attempt: id, request: queued().id, prover: 0, stage }
     }
 
     #[test]
     fn every_combination_of_state_and_work_in_hand_has_its_verdict() {
+        use Stage::{Failed, Proved, Working};
         let (a, b) = (worker(1), worker(2));
         let queued = queued();
         let mine = queued.lease(attempt(1), a, at(1)).expect("queued").request;
         let theirs = queued.lease(attempt(2), b, at(1)).expect("queued").request;
+        let hedged = theirs.hedge(attempt(1), a, at(1)).expect("leased").request;
         let checking = mine.deliver(attempt(1), at(2)).expect("current").request;
+        let checking_theirs = hedged.deliver(attempt(2), at(2)).expect("current").request;
         let fulfilled = mine.fulfil(attempt(1), a, false, at(2)).expect("open").request;
         let cancelled = mine.cancel(at(2)).expect("open").request;
         let expired = mine.expire(mine.spec.deadline).expect("due").request;
-        let verdict = |request: &Request, proved| reconcile(Some(request), a, &in_hand(attempt(1), proved));
+        let other = Verdict::Stop("another worker has the request");
+        let is_fulfilled = Verdict::Stop("the request is fulfilled");
+        let is_cancelled = Verdict::Stop("the request was cancelled");
+        let has_ended = Verdict::Stop("the request has ended");
         let table = [
-            (verdict(&queued, false), Verdict::Resume),
-            (verdict(&queued, true), Verdict::Deliver),
-            (verdict(&mine, false), Verdict::Continue),
-            (verdict(&mine, true), Verdict::Deliver),
-            (verdict(&theirs, false), Verdict::Stop("another worker has the request")),
-            (verdict(&theirs, true), Verdict::Deliver),
-            (verdict(&checking, true), Verdict::Continue),
-            (verdict(&fulfilled, false), Verdict::Stop("the request is fulfilled")),
-            (verdict(&fulfilled, true), Verdict::Forget),
-            (verdict(&cancelled, true), Verdict::Stop("the request was cancelled")),
-            (verdict(&expired, false), Verdict::Stop("the request has ended")),
-            (verdict(&expired, true), Verdict::Deliver),
-            (reconcile(None, a, &in_hand(attempt(1), true)), Verdict::Stop("the request is not known here")),
+            (&queued, [Verdict::Resume, Verdict::Deliver, Verdict::Stop("the attempt had been given up")]),
+            (&mine, [Verdict::Continue, Verdict::Deliver, Verdict::Continue]),
+            (&theirs, [other, Verdict::Deliver, other]),
+            (&hedged, [Verdict::Continue, Verdict::Deliver, Verdict::Continue]),
+            (&checking, [Verdict::Continue, Verdict::Continue, Verdict::Continue]),
+            (&checking_theirs, [Verdict::Continue, Verdict::Deliver, Verdict::Continue]),
+            (&fulfilled, [is_fulfilled, Verdict::Forget, is_fulfilled]),
+            (&cancelled, [is_cancelled, is_cancelled, is_cancelled]),
+            (&expired, [has_ended, Verdict::Deliver, has_ended]),
         ];
-        for (index, (actual, expected)) in table.into_iter().enumerate() {
-            assert_eq!(actual, expected, "row {index}");
+        for (request, expected) in table {
+            let verdict = |stage| reconcile(Some(request), a, &in_hand(attempt(1), stage));
+            assert_eq!([Working, Proved, Failed].map(verdict), expected, "{:?}", request.state);
         }
+        let unknown = |stage| reconcile(None, a, &in_hand(attempt(1), stage));
+        let stop = Verdict::Stop("the request is not known here");
+        assert_eq!([Working, Proved, Failed].map(unknown), [stop, Verdict::Keep, stop]);
+        assert_eq!(hedged.state.holders().last(), Some(Holder { attempt: attempt(1), worker: a }));
     }
 }

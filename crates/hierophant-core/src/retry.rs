@@ -27,8 +27,17 @@ pub struct Tries {
     pub failed: u32,
     /// Attempts lost with their worker.
     pub lost: u32,
-    /// Workers that failed at this request, oldest first, without repeats: they come last in matching.
+    /// Workers that failed at this request or were lost with it, oldest first, without repeats: they come last in
+    /// matching.
     pub failed_workers: Vec<WorkerId>,
+}
+
+impl Tries {
+    /// How often this request has met with trouble that may be its own. Workers are lost for reasons of theirs: only
+    /// a third one makes one wonder.
+    pub const fn troubles(&self) -> u32 {
+        self.failed.saturating_add(self.lost.saturating_sub(2))
+    }
 }
 
 impl Tries {
@@ -37,14 +46,12 @@ impl Tries {
     pub fn after(&self, worker: WorkerId, class: FaultClass) -> Self {
         let mut tries = self.clone();
         match class {
-            FaultClass::Guest => {}
+            FaultClass::Guest => return tries,
             FaultClass::Lost => tries.lost += 1,
-            FaultClass::Resources | FaultClass::Worker => {
-                tries.failed += 1;
-                if !tries.failed_workers.contains(&worker) {
-                    tries.failed_workers.push(worker);
-                }
-            }
+            FaultClass::Resources | FaultClass::Worker => tries.failed += 1,
+        }
+        if !tries.failed_workers.contains(&worker) {
+            tries.failed_workers.push(worker);
         }
         tries
     }

@@ -186,7 +186,7 @@ impl Actor {
                 Input::Message(message) => self.hear(message).await,
                 Input::Outcome(outcome) => self.conclude(outcome).await,
                 Input::Prover(prover, report) => self.take_in(Event::Prover { prover, report }).await,
-                Input::CanReport(permit) => self.report(permit).await,
+                Input::CanReport(permit) => self.report(permit),
             }
             self.fetch_ahead();
             if self.hand.is_empty() {
@@ -270,7 +270,7 @@ impl Actor {
             }
             Instruction::Deliver { attempt, url } => Event::DeliveryAsked { attempt, url },
             Instruction::Stored(attempt) => {
-                Event::Dismissed { attempt, reason: "the coordinator has stored the proof or needs none".to_owned() }
+                Event::Dismissed { attempt, reason: "the coordinator knows how it ended".to_owned() }
             }
             Instruction::Rejected { attempt, reason } => {
                 tracing::error!(attempt.id = %attempt, "The coordinator rejected a proof of this worker: {reason}");
@@ -311,19 +311,16 @@ impl Actor {
         self.take_in(event).await;
     }
 
-    async fn report(&mut self, permit: Option<mpsc::OwnedPermit<Report>>) {
+    fn report(&mut self, permit: Option<mpsc::OwnedPermit<Report>>) {
         let Some(permit) = permit else {
             self.session = None;
             return;
         };
-        let Some((report, effect)) = self.hand.take_report(Instant::now()) else { return };
+        let Some(report) = self.hand.take_report(Instant::now()) else { return };
         let is_draining = report == Report::Draining;
         permit.send(report);
         if is_draining {
             answer_all(&mut self.told);
-        }
-        if let Some(effect) = effect {
-            self.perform(vec![effect]).await;
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Resting ─Welcome─► Fetching ─► Waiting ─► Proving ─► Proved ─Stored, Rejected─► forgotten
-//!    (after a restart)    └──────────┴──────────┴────► Failed ─told─────────────► forgotten
+//!    (after a restart)    └──────────┴──────────┴────► Failed ─Stored───────────► forgotten
 //! ```
 //! `Cancel` and `Stored` forget an attempt in any state. What is to be said is kept per attempt as a set of facts
 //! ([`Due`]) and not as a queue: it is bounded by the attempts, and a repeat takes no room.
@@ -14,7 +14,7 @@ use std::{
 
 use network_lib::{
     AttemptId, Backend, CircuitVersion, Digest, Fault, ProverProfile,
-    protocol::{Assignment, Execution, InHand, Progress, Report},
+    protocol::{self, Assignment, Execution, InHand, Progress, Report},
 };
 use proving::ProverReport;
 use tokio::time::Instant;
@@ -102,7 +102,7 @@ enum Phase {
     Proving,
     /// The proof is on disk.
     Proved { size: u64, delivery: Delivery },
-    /// The coordinator is yet to be told.
+    /// The coordinator is yet to say that it knows.
     Failed(Fault),
 }
 
@@ -125,6 +125,7 @@ struct Due {
     executed: bool,
     proved: bool,
     delivered: bool,
+    failed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -155,7 +156,7 @@ pub(super) struct Hand {
     attempts: BTreeMap<AttemptId, Attempt>,
     slots: Vec<Slot>,
     /// Attempts that were never taken in, and why.
-    declined: VecDeque<(AttemptId, Fault)>,
+    declined: VecDeque<(AttemptId, String)>,
     is_draining: bool,
     is_draining_due: bool,
     /// The provers as the coordinator knows them.
@@ -214,7 +215,11 @@ impl Hand {
             attempt: attempt.record.attempt(),
             request: attempt.record.assignment.request,
             prover: attempt.record.assignment.prover,
-            is_proved: matches!(attempt.phase, Phase::Proved { .. }),
+            stage: match attempt.phase {
+                Phase::Proved { .. } => protocol::Stage::Proved,
+                Phase::Failed(_) => protocol::Stage::Failed,
+                Phase::Resting | Phase::Fetching | Phase::Waiting | Phase::Proving => protocol::Stage::Working,
+            },
         });
         (self.told_provers.clone(), in_hand.collect())
     }
@@ -256,7 +261,8 @@ impl Hand {
                     effects.push(Effect::Fetch(Box::new(attempt.record.assignment.clone())));
                 }
                 Phase::Proved { .. } => attempt.due.proved = true,
-                Phase::Fetching | Phase::Waiting | Phase::Proving | Phase::Failed(_) => {}
+                Phase::Failed(_) => attempt.due.failed = true,
+                Phase::Fetching | Phase::Waiting | Phase::Proving => {}
             }
         }
         effects
@@ -268,6 +274,7 @@ impl Hand {
             attempt.due.accepted = true;
             attempt.due.executed = attempt.record.execution.is_some();
             attempt.due.proved = matches!(attempt.phase, Phase::Proved { .. });
+            attempt.due.failed = matches!(attempt.phase, Phase::Failed(_));
             let known = &mut attempt.record.assignment;
             let is_fresh = known.program != assignment.program || known.stdin != assignment.stdin;
             if is_fresh && matches!(attempt.phase, Phase::Resting | Phase::Fetching) {
@@ -279,12 +286,12 @@ impl Hand {
             }
             return Vec::new();
         }
-        if let Err(fault) = self.admit(&assignment) {
-            tracing::warn!(attempt.id = %id, request.id = %assignment.request, "Declined an attempt: {}", fault.cause);
+        if let Err(cause) = self.admit(&assignment) {
+            tracing::warn!(attempt.id = %id, request.id = %assignment.request, "Declined an attempt: {cause}");
             if self.declined.len() == MAX_DECLINED {
                 self.declined.pop_front();
             }
-            self.declined.push_back((id, fault));
+            self.declined.push_back((id, cause));
             return Vec::new();
         }
         tracing::info!(
@@ -302,24 +309,26 @@ impl Hand {
         vec![Effect::Write(Box::new(record)), Effect::Fetch(Box::new(assignment))]
     }
 
-    fn admit(&self, assignment: &Assignment) -> Result<(), Fault> {
+    /// # Errors
+    /// Why the attempt is declined.
+    fn admit(&self, assignment: &Assignment) -> Result<(), String> {
         if self.is_draining {
-            return Err(Fault::resources("the worker is stopping and takes no more attempts"));
+            return Err("the worker is stopping and takes no more attempts".to_owned());
         }
         if self.attempts.len() >= MAX_ATTEMPTS {
-            return Err(Fault::resources(format!("the worker holds {MAX_ATTEMPTS} attempts already")));
+            return Err(format!("the worker holds {MAX_ATTEMPTS} attempts already"));
         }
         let index = assignment.prover;
         if index >= self.slots.len() {
             let count = self.slots.len();
-            return Err(Fault::worker(format!("the worker has {count} provers and none with index {index}")));
+            return Err(format!("the worker has {count} provers and none with index {index}"));
         }
         let waiting = self.attempts.values().filter(|attempt| {
             attempt.record.assignment.prover == index
                 && matches!(attempt.phase, Phase::Resting | Phase::Fetching | Phase::Waiting)
         });
         if waiting.count() >= MAX_WAITING {
-            return Err(Fault::resources(format!("{MAX_WAITING} attempts wait for prover {index} already")));
+            return Err(format!("{MAX_WAITING} attempts wait for prover {index} already"));
         }
         Ok(())
     }
@@ -501,7 +510,7 @@ impl Hand {
         let is_fetching = attempt.phase == Phase::Fetching;
         attempt.phase = Phase::Failed(fault.clone());
         attempt.record.stage = Stage::Failed(fault);
-        attempt.due = Due { executed: attempt.due.executed, ..Due::default() };
+        attempt.due = Due { executed: attempt.due.executed, failed: true, ..Due::default() };
         let record = attempt.record.clone();
         self.vacate(prover, id);
         self.leave_queue(prover, id);
@@ -537,8 +546,8 @@ impl Hand {
             return Some(now);
         }
         let of_attempt = |attempt: &Attempt| {
-            let Due { accepted, executed, proved, delivered, progress } = &attempt.due;
-            if *accepted || *executed || *proved || *delivered || matches!(attempt.phase, Phase::Failed(_)) {
+            let Due { accepted, executed, proved, delivered, failed, progress } = &attempt.due;
+            if *accepted || *executed || *proved || *delivered || *failed {
                 Some(now)
             } else {
                 progress.as_ref().map(|_| attempt.progress_not_before.unwrap_or(now).max(now))
@@ -547,26 +556,20 @@ impl Hand {
         self.attempts.values().filter_map(of_attempt).min()
     }
 
-    /// The next thing to say to a coordinator that has sent its `Welcome`, and what is to be done once it is said.
-    pub(super) fn take_report(&mut self, now: Instant) -> Option<(Report, Option<Effect>)> {
+    /// The next thing to say to a coordinator that has sent its `Welcome`.
+    pub(super) fn take_report(&mut self, now: Instant) -> Option<Report> {
         if std::mem::take(&mut self.is_draining_due) {
-            return Some((Report::Draining, None));
+            return Some(Report::Draining);
         }
-        if let Some((attempt, fault)) = self.declined.pop_front() {
-            return Some((Report::Failed(attempt, fault), None));
+        if let Some((attempt, cause)) = self.declined.pop_front() {
+            return Some(Report::Declined(attempt, cause));
         }
         let provers = self.provers();
         if self.told_provers != provers {
             self.told_provers.clone_from(&provers);
-            return Some((Report::ProversChanged(provers), None));
+            return Some(Report::ProversChanged(provers));
         }
-        let (id, report) = self.attempts.iter_mut().find_map(|(id, attempt)| Some((*id, attempt.take_report(now)?)))?;
-        // The coordinator learns of a failure that is lost on the way from the next `Hello`, which does not list it.
-        let effect = matches!(report, Report::Failed(..)).then(|| {
-            self.attempts.remove(&id);
-            Effect::Forget(id)
-        });
-        Some((report, effect))
+        self.attempts.values_mut().find_map(|attempt| attempt.take_report(now))
     }
 }
 
@@ -582,7 +585,9 @@ impl Attempt {
         {
             return Some(Report::Executed(id, execution));
         }
-        if let Phase::Failed(fault) = &self.phase {
+        if std::mem::take(&mut due.failed)
+            && let Phase::Failed(fault) = &self.phase
+        {
             return Some(Report::Failed(id, fault.clone()));
         }
         if std::mem::take(&mut due.proved)

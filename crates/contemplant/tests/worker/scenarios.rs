@@ -19,7 +19,7 @@ use contemplant::{
 };
 use network_lib::{
     AttemptId, CONTEMPLANT_VERSION, Digest, Fault, FaultClass,
-    protocol::{Assignment, Instruction, MAX_FRAME_BYTES, Next, Report, Settings},
+    protocol::{Assignment, Instruction, MAX_FRAME_BYTES, Next, Report, Settings, Stage},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -92,13 +92,15 @@ fn files(state: &TempDir, attempt: u8) -> PathBuf {
     state.path().join("attempts").join(id(attempt).to_string())
 }
 
+/// The next failure, which is answered as recorded.
 async fn failure(session: &mut Session) -> Fault {
-    session
-        .until(|report| match report {
-            Report::Failed(_, fault) => Some(fault.clone()),
-            _ => None,
-        })
-        .await
+    let failed = |report: &Report| match report {
+        Report::Failed(attempt, fault) => Some((*attempt, fault.clone())),
+        _ => None,
+    };
+    let (attempt, fault) = session.until(failed).await;
+    session.say(Instruction::Stored(attempt)).await;
+    fault
 }
 
 /// Waits until the worker has taken in all that was said before.
@@ -147,7 +149,10 @@ pub(crate) async fn a_proof_is_offered_again_when_the_session_broke_before_it_wa
     session.until(|report| (*report == Report::Delivered(id(1))).then_some(())).await;
     drop(session);
     let (mut session, in_hand) = coordinator.welcomed_session().await;
-    assert_eq!(in_hand.iter().map(|attempt| (attempt.attempt, attempt.is_proved)).collect::<Vec<_>>(), [(id(1), true)]);
+    assert_eq!(
+        in_hand.iter().map(|attempt| (attempt.attempt, attempt.stage)).collect::<Vec<_>>(),
+        [(id(1), Stage::Proved)]
+    );
     assert_eq!(session.proved(1).await, digest);
     session.deliver(1, "/proofs/again").await;
     session.until(|report| (*report == Report::Delivered(id(1))).then_some(())).await;
@@ -166,7 +171,7 @@ pub(crate) async fn a_restarted_worker_offers_its_proof_byte_for_byte() {
 
     let worker = Worker::start(&coordinator, state.path());
     let (mut session, in_hand) = coordinator.welcomed_session().await;
-    assert!(in_hand[0].is_proved);
+    assert_eq!(in_hand[0].stage, Stage::Proved);
     assert_eq!(session.proved(1).await, digest);
     session.deliver(1, "/proofs/1").await;
     session.until(|report| (*report == Report::Delivered(id(1))).then_some(())).await;
@@ -189,8 +194,8 @@ pub(crate) async fn a_restarted_worker_proves_what_it_had_begun() {
     let worker = Worker::start(&coordinator, state.path());
     let (mut session, in_hand) = coordinator.welcomed_session().await;
     assert_eq!(
-        in_hand.iter().map(|attempt| (attempt.attempt, attempt.is_proved)).collect::<Vec<_>>(),
-        [(id(1), false)]
+        in_hand.iter().map(|attempt| (attempt.attempt, attempt.stage)).collect::<Vec<_>>(),
+        [(id(1), Stage::Working)]
     );
     session.proved(1).await;
     assert_eq!(coordinator.facts().ranges, [], "what is on disk is not downloaded again");
@@ -586,8 +591,8 @@ pub(crate) async fn a_draining_worker_ends_when_its_proof_is_stored() {
     worker.stop.cancel();
     session.until(|report| (*report == Report::Draining).then_some(())).await;
     session.assign(&coordinator.assignment(2, "prove 1")).await;
-    let fault = failure(&mut session).await;
-    assert_eq!(fault.cause, "the worker is stopping and takes no more attempts");
+    let declined = Report::Declined(id(2), "the worker is stopping and takes no more attempts".to_owned());
+    session.until(|report| (*report == declined).then_some(())).await;
     fs::write(&go, "").unwrap();
     session.proved(1).await;
     session.say(Instruction::Stored(id(1))).await;

@@ -7,7 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use network_lib::{ProverProfile, RequestId, WorkerId};
 
-use super::{Effect, Event, Fleet, queue::Rank, worker::can_prove};
+use super::{
+    Effect, Event, Fleet,
+    queue::{QueuedRequest, Rank},
+    worker::can_prove,
+};
 use crate::Moment;
 
 /// A prover that is busy.
@@ -34,7 +38,9 @@ impl Concern {
     pub(super) const fn of(event: &Event) -> Self {
         match event {
             Event::Queued(request) => Self::Queued(request.id),
-            Event::Heard { .. } | Event::Progressed { .. } | Event::Watched { .. } => Self::None,
+            Event::Heard { .. } | Event::Accepted { .. } | Event::Progressed { .. } | Event::Watched { .. } => {
+                Self::None
+            }
             _ => Self::All,
         }
     }
@@ -48,7 +54,7 @@ impl Fleet {
         let provers = || self.workers.values().map(|worker| worker.profile.provers.len()).sum();
         let is_concerned = match concern {
             Concern::None => false,
-            Concern::Queued(request) => self.queue.is_among_first(*request, provers()),
+            Concern::Queued(request) => self.queue.is_among_first(*request, provers(), &self.shares()),
             Concern::All => true,
         };
         if !is_concerned {
@@ -78,11 +84,14 @@ impl Fleet {
         let mut free = self.busy_provers();
         // Who is busy longest will most likely be free first.
         free.sort_by_key(|busy| (busy.since.is_none(), busy.since, busy.worker, busy.prover));
-        let mut window: Vec<_> = self
+        let shares = self.shares();
+        // Of each line those that are served next; among lines a guess, by urgency.
+        let mut window: Vec<&QueuedRequest> = self
             .queue
-            .lines()
+            .lines(&shares)
             .flat_map(|(requirement, line)| {
-                line.take(free.iter().filter(|busy| can_prove(busy.profile, requirement)).count())
+                let next = line.take(free.iter().filter(|busy| can_prove(busy.profile, requirement)).count());
+                next.map(|(_, request)| request)
             })
             .collect();
         window.sort_by_key(|request| request.rank());
@@ -114,7 +123,7 @@ impl Fleet {
     }
 
     fn busy_provers(&self) -> Vec<Busy<'_>> {
-        let available = self.workers.iter().filter(|(_, worker)| worker.is_available());
+        let available = self.workers.iter().filter(|(_, worker)| worker.is_available() && !worker.is_resting());
         let provers = available.flat_map(|(id, worker)| {
             worker.profile.provers.iter().enumerate().filter(|(index, _)| !worker.is_idle(*index)).map(
                 |(index, profile)| {

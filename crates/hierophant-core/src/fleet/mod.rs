@@ -6,26 +6,31 @@
 //! their leases along when they connect, and leases of workers that stay away run into the same grace period.
 
 mod deadlines;
+mod event;
 mod hints;
 mod matching;
+mod patience;
 mod queue;
+mod standing;
 mod waiting;
 mod worker;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
-use network_lib::{AttemptId, ProverProfile, RequestId, WorkerId, WorkerProfile, protocol::Progress};
+use network_lib::{AttemptId, RequestId, WorkerId, WorkerProfile};
 
 use self::{deadlines::Deadlines, hints::Concern, queue::Queue, worker::can_prove};
 pub use self::{
+    event::{Effect, Event, HeldLease},
     queue::{QueuedRequest, Requirement},
+    standing::{FaultPolicy, Standing},
     waiting::{Unserved, WaitingReason},
-    worker::{Lease, SessionId, Worker},
+    worker::{Claim, Lease, SessionId, Worker},
 };
-use crate::{Moment, Now, Timestamp};
+use crate::{Moment, Now};
 
 /// How patient the coordinator is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +44,20 @@ pub struct FleetSettings {
     /// A pause between two ticks longer than this means that the coordinator itself stood still: it then judges
     /// nobody until everyone had time to be heard again.
     pub stall: Duration,
+    /// How long a worker may take to say that it has what it was given, before it is told again. After as long again
+    /// the attempt is taken back.
+    pub claim_limit: Duration,
+    /// How long a request that met with trouble waits when no other worker could take it. Doubles with each trouble.
+    pub first_pause: Duration,
+    /// The longest such pause.
+    pub longest_pause: Duration,
+    /// A difference between the two clocks that makes the wall clock suspect.
+    pub clock_jump: Duration,
+    /// How long before its deadline a request that is still being proved is given to a second worker, if one is idle.
+    /// `None`: never.
+    pub hedge_before: Option<Duration>,
+    /// What faults mean for a worker.
+    pub faults: FaultPolicy,
 }
 
 impl Default for FleetSettings {
@@ -48,162 +67,14 @@ impl Default for FleetSettings {
             grace: Duration::from_mins(2),
             forget_after: Duration::from_hours(1),
             stall: Duration::from_secs(5),
+            claim_limit: Duration::from_secs(10),
+            first_pause: Duration::from_secs(5),
+            longest_pause: Duration::from_mins(5),
+            clock_jump: Duration::from_mins(1),
+            hedge_before: None,
+            faults: FaultPolicy::default(),
         }
     }
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A request waits (again).
-    Queued(QueuedRequest),
-    /// A request is open and its deadline is to be watched, though nothing else is to be done for it here.
-    Watched {
-        /// The request.
-        request: RequestId,
-        /// When to look at it.
-        deadline: Timestamp,
-    },
-    /// A request waits no more, or its attempt holds it no more: cancelled, expired, fulfilled, failed.
-    Settled {
-        /// The request.
-        request: RequestId,
-        /// The attempt that ended with it, if one did.
-        attempt: Option<AttemptId>,
-    },
-    /// A worker opened a session. An older session of the same worker is over.
-    Joined {
-        /// The session.
-        session: SessionId,
-        /// What the worker is.
-        profile: WorkerProfile,
-        /// The attempts that it holds rightfully: attempt, request, prover, and whether it is still proving.
-        leases: Vec<(AttemptId, RequestId, usize, bool)>,
-    },
-    /// A lease that the store knows, of a worker that has not been heard of since the start.
-    Remembered {
-        /// The attempt.
-        attempt: AttemptId,
-        /// What it is for.
-        request: RequestId,
-        /// Who holds it.
-        worker: WorkerId,
-        /// The request's deadline.
-        deadline: Timestamp,
-    },
-    /// Anything was heard in a session.
-    Heard {
-        /// The worker.
-        worker: WorkerId,
-        /// The session.
-        session: SessionId,
-    },
-    /// A worker's provers changed.
-    ProversChanged {
-        /// The worker.
-        worker: WorkerId,
-        /// Its provers now.
-        provers: Vec<ProverProfile>,
-    },
-    /// A worker takes no more attempts.
-    Draining {
-        /// The worker.
-        worker: WorkerId,
-    },
-    /// A session ended.
-    Left {
-        /// The worker.
-        worker: WorkerId,
-        /// The session.
-        session: SessionId,
-    },
-    /// The lease of an [`Effect::Claim`] is written.
-    Claimed {
-        /// The request.
-        request: RequestId,
-        /// The worker.
-        worker: WorkerId,
-        /// The prover.
-        prover: usize,
-        /// The new attempt.
-        attempt: AttemptId,
-    },
-    /// The lease of an [`Effect::Claim`] could not be written.
-    ClaimFailed {
-        /// The request.
-        request: RequestId,
-        /// The worker.
-        worker: WorkerId,
-        /// The prover.
-        prover: usize,
-        /// The request, when it still waits.
-        requeue: Option<QueuedRequest>,
-    },
-    /// How far an attempt has come.
-    Progressed {
-        /// The attempt.
-        attempt: AttemptId,
-        /// The worker that said so.
-        worker: WorkerId,
-        /// How far.
-        progress: Progress,
-    },
-    /// The proof of an attempt lies on its worker's disk: the prover is free again.
-    Proved {
-        /// The attempt.
-        attempt: AttemptId,
-        /// The worker.
-        worker: WorkerId,
-    },
-    /// Time passed.
-    Tick,
-}
-
-/// Something to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Write a lease of this request for this worker, then tell the worker; answer with [`Event::Claimed`] or
-    /// [`Event::ClaimFailed`].
-    Claim {
-        /// The request.
-        request: RequestId,
-        /// The worker.
-        worker: WorkerId,
-        /// Its prover.
-        prover: usize,
-    },
-    /// Contact with the worker was lost for longer than the grace period: give the attempt up.
-    Lose {
-        /// The attempt.
-        attempt: AttemptId,
-        /// What it was for.
-        request: RequestId,
-        /// Who held it.
-        worker: WorkerId,
-        /// Why, in words.
-        reason: String,
-    },
-    /// The deadline of a request has passed: end it. When that is not possible yet, watch it again.
-    Expire {
-        /// The request.
-        request: RequestId,
-    },
-    /// Tell the worker what its busy prover will most likely be given next, or that nothing is expected any more.
-    Hint {
-        /// The worker.
-        worker: WorkerId,
-        /// Its prover.
-        prover: usize,
-        /// The request, which waits.
-        request: Option<RequestId>,
-    },
-    /// End a session.
-    Close {
-        /// The session.
-        session: SessionId,
-        /// Why, in words.
-        reason: &'static str,
-    },
 }
 
 /// The workers and the queue, as they are now.
@@ -212,10 +83,15 @@ pub struct Fleet {
     settings: FleetSettings,
     workers: BTreeMap<WorkerId, Worker>,
     queue: Queue,
+    /// Requests that met with trouble, and until when they wait; they are not in the queue.
+    paused: BTreeMap<RequestId, (Moment, QueuedRequest)>,
     holders: HashMap<AttemptId, WorkerId>,
     deadlines: Deadlines,
-    last_tick: Option<Moment>,
+    last_tick: Option<Now>,
+    /// Nobody is judged before.
     judge_from: Moment,
+    /// Nothing expires before.
+    expire_from: Moment,
 }
 
 impl Fleet {
@@ -225,10 +101,12 @@ impl Fleet {
             settings,
             workers: BTreeMap::new(),
             queue: Queue::default(),
+            paused: BTreeMap::new(),
             holders: HashMap::new(),
             deadlines: Deadlines::default(),
             last_tick: None,
             judge_from: Moment::default(),
+            expire_from: Moment::default(),
         }
     }
 
@@ -240,20 +118,23 @@ impl Fleet {
         match event {
             Event::Queued(request) => {
                 self.deadlines.watch(request.id, request.deadline);
-                self.queue.insert(request);
+                self.enqueue(request, moment);
             }
             Event::Watched { request, deadline } => self.deadlines.watch(request, deadline),
-            Event::Settled { request, attempt } => {
+            Event::Settled { request } => {
                 self.queue.remove(request);
+                self.paused.remove(&request);
                 self.deadlines.forget(request);
-                if let Some(attempt) = attempt {
-                    self.release(attempt);
-                }
             }
-            Event::Joined { session, profile, leases } => self.join(session, profile, leases, moment, &mut effects),
-            Event::Remembered { attempt, request, worker, deadline } => {
-                self.deadlines.watch(request, deadline);
-                self.remember(attempt, request, worker, moment);
+            Event::Released { attempt } => {
+                self.release(attempt);
+            }
+            Event::Joined { session, profile, leases, standing } => {
+                self.join(session, profile, leases, standing, moment, &mut effects);
+            }
+            Event::Remembered { attempt, work, worker } => {
+                self.deadlines.watch(work.id, work.deadline);
+                self.remember(attempt, work, worker, moment);
             }
             Event::Heard { worker, session } => {
                 if let Some(worker) = self.workers.get_mut(&worker).filter(|known| known.session == Some(session)) {
@@ -264,6 +145,7 @@ impl Fleet {
                 if let Some(worker) = self.workers.get_mut(&worker) {
                     worker.profile.provers = provers;
                 }
+                self.wake(moment);
             }
             Event::Draining { worker } => {
                 if let Some(worker) = self.workers.get_mut(&worker) {
@@ -276,35 +158,42 @@ impl Fleet {
                 }
             }
             Event::Claimed { request, worker, prover, attempt } => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.claims.remove(&prover);
+                let claimed = self.workers.get_mut(&worker).and_then(|worker| worker.claims.remove(&prover));
+                if let Some(work) = claimed.filter(|work| work.id == request) {
+                    let claim = Claim::Told { at: moment, again: false };
+                    self.hold(
+                        worker,
+                        attempt,
+                        Lease { work, prover, since: moment, is_proving: true, progress: None, claim },
+                    );
                 }
-                self.hold(worker, attempt, Lease { request, prover, since: moment, is_proving: true, progress: None });
             }
-            Event::ClaimFailed { worker, prover, requeue, .. } => {
+            Event::ClaimFailed { worker, prover, requeue } => {
                 if let Some(worker) = self.workers.get_mut(&worker) {
                     worker.claims.remove(&prover);
                 }
                 if let Some(request) = requeue {
-                    self.queue.insert(request);
+                    self.enqueue(request, moment);
                 }
             }
+            Event::Accepted { attempt, worker } => {
+                self.spoken_of(attempt, worker);
+            }
             Event::Progressed { attempt, worker, progress } => {
-                if let Some(lease) = self.lease_mut(attempt, worker) {
+                if let Some(lease) = self.spoken_of(attempt, worker) {
                     lease.progress = Some(progress);
                 }
             }
             Event::Proved { attempt, worker } => {
-                if let Some(lease) = self.lease_mut(attempt, worker) {
+                if let Some(lease) = self.spoken_of(attempt, worker) {
                     lease.is_proving = false;
                 }
             }
-            Event::Tick => {
-                effects.extend(self.deadlines.due(now.time).map(|request| Effect::Expire { request }));
-                self.tick(moment, &mut effects);
-            }
+            Event::Succeeded { worker } => self.praise(worker, &mut effects),
+            Event::Failed { worker, request, class } => self.blame(worker, request, class, moment, &mut effects),
+            Event::Tick => self.tick(now, &mut effects),
         }
-        self.assign(moment, &mut effects);
+        self.assign(now, &mut effects);
         self.hint(&concern, &mut effects);
         effects
     }
@@ -324,13 +213,14 @@ impl Fleet {
         self.workers.get(self.holders.get(&attempt)?)?.leases.get(&attempt)
     }
 
-    /// Whether the request is in this fleet's hands: waiting, being claimed, or leased.
-    pub fn knows(&self, request: RequestId) -> bool {
-        self.queue.get(request).is_some()
-            || self.workers.values().any(|worker| {
-                worker.claims.values().any(|claimed| *claimed == request)
-                    || worker.leases.values().any(|lease| lease.request == request)
-            })
+    /// The requests that are in this fleet's hands and do not wait: being claimed, or leased.
+    pub fn in_work(&self) -> HashSet<RequestId> {
+        self.workers.values().flat_map(Worker::in_work).map(|work| work.id).collect()
+    }
+
+    /// Whether the request waits here.
+    pub fn is_waiting(&self, request: RequestId) -> bool {
+        self.queue.get(request).is_some() || self.paused.contains_key(&request)
     }
 
     /// Who holds an attempt, if anyone.
@@ -340,19 +230,26 @@ impl Fleet {
 
     /// How many requests wait.
     pub fn queue_len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.paused.len()
     }
 
     fn join(
         &mut self,
         session: SessionId,
         profile: WorkerProfile,
-        leases: Vec<(AttemptId, RequestId, usize, bool)>,
+        leases: Vec<HeldLease>,
+        standing: Standing,
         now: Moment,
         effects: &mut Vec<Effect>,
     ) {
         let id = profile.id;
-        let worker = self.workers.entry(id).or_insert_with(|| Worker::new(profile.clone(), now));
+        let policy = self.settings.faults;
+        let is_first = self.workers.get(&id).is_none_or(|worker| worker.profile.provers.is_empty());
+        let worker = self.workers.entry(id).or_insert_with(|| Worker::new(profile.clone(), Standing::default(), now));
+        if is_first && worker.standing.is_clean() && !standing.is_clean() {
+            worker.rests_until = Some(now.plus(standing.rest(&policy)));
+            worker.standing = standing;
+        }
         if let Some(older) = worker.session.replace(session).filter(|older| *older != session) {
             effects.push(Effect::Close { session: older, reason: "the worker opened a newer session" });
         }
@@ -360,76 +257,72 @@ impl Fleet {
         worker.last_heard = now;
         worker.is_draining = false;
         worker.hints.clear();
-        // What the worker does not have any more is lost. Leases being written (claims) are not known to it yet.
-        let kept: Vec<AttemptId> = leases.iter().map(|(attempt, ..)| *attempt).collect();
-        let gone: Vec<AttemptId> = worker.leases.keys().copied().filter(|attempt| !kept.contains(attempt)).collect();
+        // What the worker had and has no more is lost; what it may never have heard of, it is told again. Leases being
+        // written (claims) are not known to it yet.
+        let mut gone = Vec::new();
+        for (attempt, lease) in &mut worker.leases {
+            if leases.iter().any(|held| held.attempt == *attempt) {
+                continue;
+            }
+            if matches!(lease.claim, Claim::Told { again: false, .. }) {
+                lease.claim = Claim::Told { at: now, again: true };
+                let (request, prover) = (lease.work.id, lease.prover);
+                effects.push(Effect::Remind { attempt: *attempt, request, worker: id, prover });
+            } else {
+                gone.push(*attempt);
+            }
+        }
         for attempt in gone {
             self.lose(attempt, "the worker came back without it", effects);
         }
-        for (attempt, request, prover, is_proving) in leases {
+        for HeldLease { attempt, work, prover, is_proving } in leases {
             let since = self.lease(attempt).map_or(now, |lease| lease.since);
             let progress = self.lease(attempt).and_then(|lease| lease.progress.clone());
-            self.hold(id, attempt, Lease { request, prover, since, is_proving, progress });
+            self.deadlines.watch(work.id, work.deadline);
+            self.hold(id, attempt, Lease { work, prover, since, is_proving, progress, claim: Claim::Acknowledged });
         }
+        self.wake(now);
     }
 
-    fn remember(&mut self, attempt: AttemptId, request: RequestId, worker: WorkerId, now: Moment) {
+    /// A lease of a worker that has not been heard of since the start. Whether it ever heard of the lease is not known;
+    /// if it comes back without it, nothing was begun or all was lost, and both are mended by giving the request anew.
+    fn remember(&mut self, attempt: AttemptId, work: QueuedRequest, worker: WorkerId, now: Moment) {
         self.workers.entry(worker).or_insert_with(|| {
             let profile =
                 WorkerProfile { id: worker, name: String::new(), provers: Vec::new(), magister_drop_endpoint: None };
-            Worker::new(profile, now)
+            Worker::new(profile, Standing::default(), now)
         });
-        self.hold(worker, attempt, Lease { request, prover: 0, since: now, is_proving: true, progress: None });
+        let claim = Claim::Acknowledged;
+        self.hold(worker, attempt, Lease { work, prover: 0, since: now, is_proving: true, progress: None, claim });
     }
 
-    fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        if self.last_tick.is_some_and(|last| now.since(last) > self.settings.stall) {
-            self.judge_from = now.plus(self.settings.silence_limit);
-        }
-        self.last_tick = Some(now);
-        if now < self.judge_from {
-            return;
-        }
-        for worker in self.workers.values_mut() {
-            let silence = now.since(worker.last_heard);
-            if silence > self.settings.silence_limit
-                && let Some(session) = worker.session.take()
-            {
-                effects.push(Effect::Close { session, reason: "the worker has been silent for too long" });
-            }
-        }
-        let lost: Vec<AttemptId> = self
-            .workers
-            .values()
-            .filter(|worker| worker.session.is_none() && now.since(worker.last_heard) > self.settings.grace)
-            .flat_map(|worker| worker.leases.keys().copied())
-            .collect();
-        for attempt in lost {
-            self.lose(attempt, "the worker was not heard of for longer than the grace period", effects);
-        }
-        let forget_after = self.settings.forget_after;
-        self.workers.retain(|_, worker| {
-            worker.session.is_some()
-                || !worker.leases.is_empty()
-                || !worker.claims.is_empty()
-                || now.since(worker.last_heard) <= forget_after
-        });
-    }
-
-    fn assign(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+    fn assign(&mut self, now: Now, effects: &mut Vec<Effect>) {
         while let Some(found) = matching::next(self) {
-            self.queue.remove(found.request);
-            let Some(worker) = self.workers.get_mut(&found.worker) else { break };
-            worker.claims.insert(found.prover, found.request);
-            worker.hints.retain(|_, hinted| *hinted != found.request);
-            worker.last_assigned = now;
-            effects.push(Effect::Claim { request: found.request, worker: found.worker, prover: found.prover });
+            let Some(request) = self.queue.remove(found.request) else { break };
+            self.claim(request, found.worker, found.prover, false, now.moment, effects);
         }
+    }
+
+    fn claim(
+        &mut self,
+        request: QueuedRequest,
+        id: WorkerId,
+        prover: usize,
+        is_hedge: bool,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.hints.retain(|_, hinted| *hinted != request.id);
+        worker.last_assigned = now;
+        effects.push(Effect::Claim { request: request.id, worker: id, prover, is_hedge });
+        worker.claims.insert(prover, request);
     }
 
     fn hold(&mut self, worker: WorkerId, attempt: AttemptId, lease: Lease) {
         self.release(attempt);
-        self.queue.remove(lease.request);
+        self.queue.remove(lease.work.id);
+        self.paused.remove(&lease.work.id);
         if let Some(holder) = self.workers.get_mut(&worker) {
             holder.leases.insert(attempt, lease);
             self.holders.insert(attempt, worker);
@@ -445,12 +338,15 @@ impl Fleet {
     fn lose(&mut self, attempt: AttemptId, reason: &str, effects: &mut Vec<Effect>) {
         if let Some((worker, lease)) = self.release(attempt) {
             // Its deadline stays watched: the request is open until the shell has said otherwise.
-            effects.push(Effect::Lose { attempt, request: lease.request, worker, reason: reason.to_owned() });
+            effects.push(Effect::Lose { attempt, request: lease.work.id, worker, reason: reason.to_owned() });
         }
     }
 
-    fn lease_mut(&mut self, attempt: AttemptId, worker: WorkerId) -> Option<&mut Lease> {
-        self.workers.get_mut(&worker)?.leases.get_mut(&attempt)
+    /// The lease of an attempt of which its worker has spoken.
+    fn spoken_of(&mut self, attempt: AttemptId, worker: WorkerId) -> Option<&mut Lease> {
+        let lease = self.workers.get_mut(&worker)?.leases.get_mut(&attempt)?;
+        lease.claim = Claim::Acknowledged;
+        Some(lease)
     }
 }
 

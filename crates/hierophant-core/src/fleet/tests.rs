@@ -1,8 +1,8 @@
-use network_lib::{Backend, CircuitVersion, ProofMode, Vm};
+use network_lib::{Backend, CircuitVersion, FaultClass, ProofMode, ProverProfile, Vm, protocol::Progress};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Priority, Timestamp};
+use crate::{Priority, Requester, Timestamp};
 
 fn now(secs: u64) -> Now {
     Now { moment: Moment::from_millis(secs * 1000), time: Timestamp::from_secs(1_000_000 + secs) }
@@ -27,10 +27,12 @@ fn requirement(mode: ProofMode) -> Requirement {
 fn queued(n: u8, mode: ProofMode, deadline: u64) -> QueuedRequest {
     QueuedRequest {
         id: request_id(n),
+        requester: Requester::new([0; 20]),
         requirement: requirement(mode),
         priority: Priority::default(),
         deadline: Timestamp::from_secs(2_000_000 + deadline),
         created_at: Timestamp::from_secs(u64::from(n)),
+        troubles: 0,
         failed_workers: Vec::new(),
     }
 }
@@ -54,15 +56,36 @@ fn profile(n: u8, provers: usize, modes: &[ProofMode]) -> WorkerProfile {
 
 fn joined(n: u8, provers: usize) -> Event {
     let profile = profile(n, provers, &[ProofMode::Core, ProofMode::Compressed]);
-    Event::Joined { session: SessionId(u64::from(n)), profile, leases: Vec::new() }
+    join(u64::from(n), profile, Vec::new())
+}
+
+fn join(session: u64, profile: WorkerProfile, leases: Vec<HeldLease>) -> Event {
+    Event::Joined { session: SessionId(session), profile, leases, standing: Standing::default() }
+}
+
+fn held(n: u8, request: u8) -> HeldLease {
+    HeldLease { attempt: attempt(n), work: queued(request, ProofMode::Core, 500), prover: 0, is_proving: true }
+}
+
+fn settled(request: u8, n: u8) -> [Event; 2] {
+    [Event::Released { attempt: attempt(n) }, Event::Settled { request: request_id(request) }]
+}
+
+/// Applies events that come at one time, and answers with the effects of all of them.
+fn apply(fleet: &mut Fleet, events: impl IntoIterator<Item = Event>, now: Now) -> Vec<Effect> {
+    events.into_iter().flat_map(|event| fleet.apply(event, now)).collect()
 }
 
 fn claim(request: u8, worker: u8, prover: usize) -> Effect {
-    Effect::Claim { request: request_id(request), worker: worker_id(worker), prover }
+    Effect::Claim { request: request_id(request), worker: worker_id(worker), prover, is_hedge: false }
 }
 
 fn claimed(request: u8, worker: u8, n: u8) -> Event {
     Event::Claimed { request: request_id(request), worker: worker_id(worker), prover: 0, attempt: attempt(n) }
+}
+
+fn accepted(n: u8, worker: u8) -> Event {
+    Event::Accepted { attempt: attempt(n), worker: worker_id(worker) }
 }
 
 fn fleet() -> Fleet {
@@ -90,7 +113,8 @@ fn requests_queued_for_one_worker_are_served_by_deadline_and_then_by_age() {
         let request = *request;
         served.push(request);
         fleet.apply(Event::Claimed { request, worker: worker_id(1), prover: 0, attempt: attempt(n) }, now(2));
-        effects = fleet.apply(Event::Settled { request, attempt: Some(attempt(n)) }, now(3));
+        let settled = [Event::Settled { request }, Event::Released { attempt: attempt(n) }];
+        effects = apply(&mut fleet, settled, now(3));
     }
     assert_eq!(served, [request_id(2), request_id(3), request_id(1)]);
 }
@@ -99,10 +123,10 @@ fn requests_queued_for_one_worker_are_served_by_deadline_and_then_by_age() {
 fn a_request_that_nobody_can_prove_waits_and_says_why_while_others_pass() {
     let mut fleet = fleet();
     fleet.apply(Event::Queued(queued(1, ProofMode::Groth16, 100)), now(0));
-    assert_eq!(fleet.waiting_reason(request_id(1)), Some(WaitingReason::NoWorkers));
+    assert_eq!(fleet.waiting_reason(request_id(1), now(1).moment), Some(WaitingReason::NoWorkers));
     fleet.apply(joined(1, 1), now(1));
     assert_eq!(
-        fleet.waiting_reason(request_id(1)).expect("it waits").to_string(),
+        fleet.waiting_reason(request_id(1), now(1).moment).expect("it waits").to_string(),
         "no connected worker proves groth16 for sp1 circuit sp1-v6.1.0"
     );
     let effects = fleet.apply(Event::Queued(queued(2, ProofMode::Core, 200)), now(2));
@@ -130,7 +154,7 @@ fn what_nobody_can_prove_is_listed_by_kind_until_somebody_can() {
     let reason = |not_ready| WaitingReason::NoCapableWorker { requirement: requirement(ProofMode::Groth16), not_ready };
     assert_eq!(unserved(&fleet), [(ProofMode::Groth16, 2, reason(0))]);
     // A prover that is being started says nothing of what it will prove.
-    fleet.apply(Event::Joined { session: SessionId(2), profile: profile(2, 1, &[]), leases: Vec::new() }, now(2));
+    fleet.apply(join(2, profile(2, 1, &[]), Vec::new()), now(2));
     assert_eq!(unserved(&fleet), [(ProofMode::Groth16, 2, reason(1))]);
     assert!(reason(1).to_string().ends_with("sp1-v6.1.0; 1 prover is not ready yet"), "{}", reason(1));
     let provers = profile(2, 1, &[ProofMode::Core, ProofMode::Groth16]).provers;
@@ -151,7 +175,7 @@ fn a_worker_that_failed_gets_the_request_again_only_when_no_other_could() {
     fleet.apply(claimed(1, 1, 1), now(1));
     fleet.apply(claimed(2, 2, 2), now(1));
     // Worker 1 failed at request 1 and is idle; worker 2 could serve it but is busy: request 1 waits for worker 2.
-    fleet.apply(Event::Settled { request: request_id(1), attempt: Some(attempt(1)) }, now(2));
+    apply(&mut fleet, settled(1, 1), now(2));
     let failed = QueuedRequest { failed_workers: vec![worker_id(1)], ..queued(1, ProofMode::Core, 50) };
     assert_eq!(fleet.apply(Event::Queued(failed), now(2)), [hint(Some(1), 2)]);
     // Worker 2 leaves: better the worker that failed than nobody.
@@ -177,12 +201,12 @@ fn a_lost_socket_costs_nothing_within_the_grace_period() {
     fleet.apply(joined(1, 1), now(0));
     fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
     fleet.apply(claimed(1, 1, 1), now(0));
+    fleet.apply(accepted(1, 1), now(0));
     fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(1) }, now(1));
     for secs in 1..=120 {
         assert_eq!(fleet.apply(Event::Tick, now(secs)), [], "at {secs} s");
     }
-    let leases = vec![(attempt(1), request_id(1), 0, true)];
-    let back = Event::Joined { session: SessionId(9), profile: profile(1, 1, &[ProofMode::Core]), leases };
+    let back = join(9, profile(1, 1, &[ProofMode::Core]), vec![held(1, 1)]);
     assert_eq!(fleet.apply(back, now(121)), []);
     assert_eq!(fleet.apply(Event::Tick, now(122)), []);
 }
@@ -193,6 +217,7 @@ fn silence_beyond_the_grace_period_gives_the_attempt_up() {
     fleet.apply(joined(1, 1), now(0));
     fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
     fleet.apply(claimed(1, 1, 1), now(0));
+    fleet.apply(accepted(1, 1), now(0));
     let mut closed_at = None;
     let mut lost_at = None;
     for secs in 1..200 {
@@ -203,9 +228,7 @@ fn silence_beyond_the_grace_period_gives_the_attempt_up() {
                     assert_eq!(lost, attempt(1));
                     lost_at = Some(secs);
                 }
-                Effect::Claim { .. } | Effect::Hint { .. } | Effect::Expire { .. } => {
-                    panic!("nothing waits and nothing is due")
-                }
+                other => panic!("nothing waits and nothing is due: {other:?}"),
             }
         }
     }
@@ -231,23 +254,16 @@ fn a_worker_that_comes_back_without_its_attempt_has_lost_it() {
     fleet.apply(joined(1, 1), now(0));
     fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
     fleet.apply(claimed(1, 1, 1), now(0));
-    let profile = profile(1, 1, &[ProofMode::Core]);
-    let effects = fleet.apply(Event::Joined { session: SessionId(2), profile, leases: Vec::new() }, now(1));
+    fleet.apply(accepted(1, 1), now(0));
+    let effects = fleet.apply(join(2, profile(1, 1, &[ProofMode::Core]), Vec::new()), now(1));
     assert!(matches!(effects.as_slice(), [Effect::Close { .. }, Effect::Lose { .. }]), "{effects:?}");
 }
 
 #[test]
 fn leases_from_before_a_restart_are_waited_for_and_then_given_up() {
     let mut fleet = fleet();
-    fleet.apply(
-        Event::Remembered {
-            attempt: attempt(1),
-            request: request_id(1),
-            worker: worker_id(1),
-            deadline: Timestamp::MAX,
-        },
-        now(0),
-    );
+    let work = queued(1, ProofMode::Core, 500);
+    fleet.apply(Event::Remembered { attempt: attempt(1), work, worker: worker_id(1) }, now(0));
     for secs in 1..=120 {
         assert_eq!(fleet.apply(Event::Tick, now(secs)), []);
     }
@@ -258,8 +274,7 @@ fn leases_from_before_a_restart_are_waited_for_and_then_given_up() {
 fn an_old_session_that_ends_late_does_not_take_the_new_one_with_it() {
     let mut fleet = fleet();
     fleet.apply(joined(1, 1), now(0));
-    let profile = profile(1, 1, &[ProofMode::Core]);
-    fleet.apply(Event::Joined { session: SessionId(7), profile, leases: Vec::new() }, now(1));
+    fleet.apply(join(7, profile(1, 1, &[ProofMode::Core]), Vec::new()), now(1));
     fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(1) }, now(2));
     assert!(fleet.worker(worker_id(1)).expect("known").is_available());
 }
@@ -271,8 +286,7 @@ fn a_deadline_is_reported_once_for_waiting_and_leased_requests_but_not_for_settl
     for n in 1..=3 {
         fleet.apply(Event::Queued(QueuedRequest { deadline: now(10).time, ..queued(n, ProofMode::Core, 0) }), now(0));
     }
-    fleet.apply(claimed(1, 1, 1), now(0));
-    fleet.apply(Event::Settled { request: request_id(3), attempt: None }, now(1));
+    apply(&mut fleet, [claimed(1, 1, 1), accepted(1, 1), Event::Settled { request: request_id(3) }], now(1));
     assert_eq!(fleet.apply(Event::Tick, now(9)), []);
     let expire = |n| Effect::Expire { request: request_id(n) };
     assert_eq!(fleet.apply(Event::Tick, now(10)), [expire(1), expire(2)]);
@@ -304,7 +318,7 @@ fn busy_provers_are_told_of_distinct_requests_in_serving_order() {
     assert_eq!(queue(&mut fleet, 6, ProofMode::Core, 60), [], "every prover has its next already");
     // More urgent: it takes the place of what comes last.
     assert_eq!(queue(&mut fleet, 7, ProofMode::Core, 20), [hint(Some(7), 2)]);
-    assert_eq!(fleet.apply(Event::Settled { request: request_id(7), attempt: None }, now(6)), [hint(Some(5), 2)]);
+    assert_eq!(fleet.apply(Event::Settled { request: request_id(7) }, now(6)), [hint(Some(5), 2)]);
 }
 
 #[test]
@@ -330,11 +344,9 @@ fn a_hint_is_withdrawn_when_its_request_goes_elsewhere_and_told_again_to_a_worke
     assert_eq!(fleet.apply(claimed(3, 2, 3), now(6)), []);
     assert_eq!(fleet.apply(Event::Queued(queued(4, ProofMode::Core, 4)), now(7)), [hint(Some(4), 1)]);
     assert_eq!(fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(1) }, now(8)), [hint(Some(4), 2)]);
-    let leases = vec![(attempt(1), request_id(1), 0, true)];
-    let profile = profile(1, 1, &[ProofMode::Core]);
-    let back = Event::Joined { session: SessionId(9), profile, leases };
+    let back = join(9, profile(1, 1, &[ProofMode::Core]), vec![held(1, 1)]);
     assert_eq!(fleet.apply(back, now(9)), [], "worker 2 was told");
-    assert_eq!(fleet.apply(Event::Settled { request: request_id(4), attempt: None }, now(9)), [hint(None, 2)]);
+    assert_eq!(fleet.apply(Event::Settled { request: request_id(4) }, now(9)), [hint(None, 2)]);
 }
 
 #[test]
@@ -344,12 +356,205 @@ fn a_worker_that_failed_at_a_request_is_not_told_of_it() {
     assert_eq!(fleet.apply(Event::Queued(failed), now(5)), [hint(Some(3), 2)]);
 }
 
+#[test]
+fn a_lease_that_the_worker_never_heard_of_is_told_again_and_not_lost() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
+    fleet.apply(claimed(1, 1, 1), now(0));
+    // The session broke before the worker read what it was given.
+    let remind = Effect::Remind { attempt: attempt(1), request: request_id(1), worker: worker_id(1), prover: 0 };
+    let back = |session| join(session, profile(1, 1, &[ProofMode::Core]), Vec::new());
+    let effects = fleet.apply(back(2), now(1));
+    assert!(matches!(&effects[..], [Effect::Close { .. }, last] if *last == remind), "{effects:?}");
+    // Coming back without it a second time is no accident.
+    let effects = fleet.apply(back(3), now(2));
+    assert!(matches!(&effects[..], [Effect::Close { .. }, Effect::Lose { .. }]), "{effects:?}");
+}
+
+#[test]
+fn a_claim_that_nobody_answers_is_told_again_and_then_taken_back_within_seconds() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
+    fleet.apply(claimed(1, 1, 1), now(0));
+    let heard = Event::Heard { worker: worker_id(1), session: SessionId(1) };
+    let happened: Vec<_> = (1..30)
+        .flat_map(|secs| {
+            fleet.apply(heard.clone(), now(secs));
+            fleet.apply(Event::Tick, now(secs)).into_iter().map(move |effect| (secs, effect)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(matches!(&happened[..], [(11, Effect::Remind { .. }), (22, Effect::Lose { .. })]), "{happened:?}");
+}
+
+#[test]
+fn progress_is_an_answer_too() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
+    fleet.apply(claimed(1, 1, 1), now(0));
+    let progress = Progress { phase: "proving".to_owned(), done: 1, total: 2 };
+    fleet.apply(Event::Progressed { attempt: attempt(1), worker: worker_id(1), progress }, now(1));
+    assert_eq!((2..29).flat_map(|secs| fleet.apply(Event::Tick, now(secs))).collect::<Vec<_>>(), []);
+}
+
+#[test]
+fn a_request_that_met_with_trouble_waits_unless_somebody_new_can_take_it() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    let failed = QueuedRequest { troubles: 2, failed_workers: vec![worker_id(1)], ..queued(1, ProofMode::Core, 50) };
+    assert_eq!(fleet.apply(Event::Queued(failed.clone()), now(0)), []);
+    let reason = fleet.waiting_reason(request_id(1), now(1).moment).expect("it waits");
+    assert_eq!(reason, WaitingReason::Pausing { left: Duration::from_secs(9) });
+    assert_eq!(fleet.apply(Event::Tick, now(9)), []);
+    assert_eq!(fleet.apply(Event::Tick, now(10)), [claim(1, 1, 0)], "5 s, doubled once");
+    // Back in the queue, and somebody new comes.
+    fleet.apply(claimed(1, 1, 1), now(10));
+    fleet.apply(Event::Released { attempt: attempt(1) }, now(11));
+    assert_eq!(fleet.apply(Event::Queued(QueuedRequest { troubles: 9, ..failed }), now(11)), []);
+    assert_eq!(fleet.apply(joined(2, 1), now(12)), [claim(1, 2, 0)]);
+}
+
+#[test]
+fn requesters_get_equal_shares_and_a_flood_does_not_hold_up_the_others() {
+    let mut fleet = fleet();
+    let of = |n, requester, deadline| {
+        Event::Queued(QueuedRequest {
+            requester: Requester::new([requester; 20]),
+            ..queued(n, ProofMode::Core, deadline)
+        })
+    };
+    for n in 1..=4 {
+        fleet.apply(of(n, 1, 1), now(0));
+    }
+    fleet.apply(of(5, 2, 900), now(0));
+    fleet.apply(of(6, 2, 901), now(0));
+    let ahead = |fleet: &Fleet, n| match fleet.waiting_reason(request_id(n), now(0).moment) {
+        Some(WaitingReason::Busy { ahead, .. }) => ahead,
+        other => panic!("{other:?}"),
+    };
+    // Two workers of one prover each: one request of each requester.
+    assert_eq!(fleet.apply(joined(1, 1), now(1)), [claim(1, 1, 0)]);
+    assert_eq!(fleet.apply(joined(2, 1), now(1)), [claim(5, 2, 0)]);
+    apply(&mut fleet, [claimed(1, 1, 1), claimed(5, 2, 2)], now(1));
+    assert_eq!([2, 6, 3, 4].map(|n| ahead(&fleet, n)), [0, 1, 2, 3], "then in turn");
+    // Priority goes before shares.
+    let urgent =
+        QueuedRequest { requester: Requester::new([2; 20]), priority: Priority(1), ..queued(7, ProofMode::Core, 950) };
+    fleet.apply(Event::Queued(urgent), now(2));
+    assert_eq!([7, 2].map(|n| ahead(&fleet, n)), [0, 1]);
+}
+
+fn fail(request: u8, worker: u8) -> Event {
+    Event::Failed { worker: worker_id(worker), request: request_id(request), class: FaultClass::Worker }
+}
+
+#[test]
+fn a_worker_that_breaks_everything_rests_longer_and_longer_and_is_evicted_when_others_are_here() {
+    let mut fleet = fleet();
+    apply(&mut fleet, [joined(1, 2), joined(2, 1)], now(0));
+    let noted = |effects: &[Effect]| matches!(effects, [Effect::Note { .. }]);
+    assert!(noted(&fleet.apply(fail(1, 1), now(1))));
+    assert!(!fleet.worker(worker_id(1)).expect("known").is_resting(), "one fault is no reason");
+    // On probation: one attempt at a time, and last among the idle.
+    let queue = |n| Event::Queued(queued(n, ProofMode::Core, n.into()));
+    assert_eq!(apply(&mut fleet, [queue(11), queue(12), queue(13)], now(1)), [claim(11, 2, 0), claim(12, 1, 0)]);
+    assert!(noted(&fleet.apply(fail(2, 1), now(2))));
+    assert!(fleet.worker(worker_id(1)).expect("known").is_resting());
+    assert!(fleet.apply(fail(2, 1), now(2)).is_empty(), "the same request again says nothing new");
+    let effects = fleet.apply(fail(3, 1), now(3));
+    let [Effect::Note { standing, .. }, Effect::Evict { session: SessionId(1), reason, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(reason, "it failed at 3 requests in a row, and another worker is here; it may come back in 60 s");
+    // It comes back, to another coordinator for that matter, and rests on.
+    let mut other = self::fleet();
+    let back = Event::Joined {
+        session: SessionId(1),
+        profile: profile(1, 1, &[ProofMode::Core]),
+        leases: Vec::new(),
+        standing: standing.clone(),
+    };
+    apply(&mut other, [back, queue(14)], now(0));
+    let reason = other.waiting_reason(request_id(14), now(0).moment);
+    assert_eq!(reason, Some(WaitingReason::Resting { capable: 1 }));
+    other.apply(Event::Heard { worker: worker_id(1), session: SessionId(1) }, now(60));
+    assert_eq!(other.apply(Event::Tick, now(60)), [claim(14, 1, 0)], "one more chance");
+    let cleared = Effect::Note { worker: worker_id(1), standing: Standing::default() };
+    assert_eq!(other.apply(Event::Succeeded { worker: worker_id(1) }, now(61)), [cleared]);
+}
+
+#[test]
+fn a_request_that_breaks_two_workers_costs_neither_its_standing_and_the_only_worker_is_never_evicted() {
+    let mut fleet = fleet();
+    apply(&mut fleet, [joined(1, 1), joined(2, 1)], now(0));
+    for n in 1..=9 {
+        apply(&mut fleet, [fail(n, 1), fail(n, 2)], now(1));
+    }
+    assert!(fleet.workers().all(|(_, worker)| worker.standing.is_clean() && !worker.is_resting()));
+    let mut alone = self::fleet();
+    alone.apply(joined(1, 1), now(0));
+    for n in 1..=9 {
+        assert!(matches!(&alone.apply(fail(n, 1), now(1))[..], [Effect::Note { .. }]));
+    }
+    assert!(alone.worker(worker_id(1)).expect("known").is_resting());
+}
+
+#[test]
+fn a_straggler_near_its_deadline_gets_a_second_worker_when_one_is_idle() {
+    let settings = FleetSettings { hedge_before: Some(Duration::from_mins(1)), ..FleetSettings::default() };
+    let mut fleet = Fleet::new(settings);
+    fleet.apply(joined(1, 2), now(0));
+    let request = QueuedRequest { deadline: now(100).time, ..queued(1, ProofMode::Core, 0) };
+    apply(&mut fleet, [Event::Queued(request), claimed(1, 1, 1), accepted(1, 1)], now(0));
+    assert_eq!(fleet.apply(joined(2, 1), now(1)), []);
+    for worker in 1..=2 {
+        fleet.apply(Event::Heard { worker: worker_id(worker), session: SessionId(worker.into()) }, now(39));
+    }
+    assert_eq!(fleet.apply(Event::Tick, now(39)), [], "not near enough");
+    let hedge = Effect::Claim { request: request_id(1), worker: worker_id(2), prover: 0, is_hedge: true };
+    assert_eq!(fleet.apply(Event::Tick, now(40)), [hedge]);
+    assert_eq!(fleet.apply(Event::Tick, now(41)), [], "one second attempt, not three");
+    let second = Event::Claimed { request: request_id(1), worker: worker_id(2), prover: 0, attempt: attempt(2) };
+    apply(&mut fleet, [second, accepted(2, 2)], now(41));
+    assert_eq!(fleet.apply(Event::Tick, now(42)), []);
+    assert!(fleet.lease(attempt(1)).is_some() && fleet.lease(attempt(2)).is_some());
+    // What waits goes before hedges.
+    fleet.apply(Event::Released { attempt: attempt(2) }, now(43));
+    assert_eq!(fleet.apply(Event::Queued(queued(2, ProofMode::Core, 900)), now(43)), [claim(2, 1, 1)]);
+}
+
+#[test]
+fn when_the_wall_clock_jumps_nothing_expires_for_a_grace_period_and_no_worker_is_judged_by_it() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    for n in 1..=2 {
+        let request = QueuedRequest { deadline: now(1000).time, ..queued(n, ProofMode::Core, 0) };
+        fleet.apply(Event::Queued(request), now(0));
+    }
+    apply(&mut fleet, [claimed(1, 1, 1), accepted(1, 1), Event::Tick], now(0));
+    let jumped = |secs: u64| Now { time: Timestamp::from_secs(1_000_000 + secs + 7200), ..now(secs) };
+    let heard = Event::Heard { worker: worker_id(1), session: SessionId(1) };
+    let effects: Vec<_> = (1..=121)
+        .flat_map(|secs| {
+            fleet.apply(heard.clone(), jumped(secs));
+            fleet.apply(Event::Tick, jumped(secs)).into_iter().map(move |effect| (secs, effect)).collect::<Vec<_>>()
+        })
+        .collect();
+    let held = Duration::from_mins(2);
+    let expire = |n| (121, Effect::Expire { request: request_id(n) });
+    assert_eq!(effects, [(1, Effect::ClockJumped { by_secs: 7200, held }), expire(1), expire(2)]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Queue(u8, bool),
     Join(u8),
     Leave(u8),
     Settle(u8),
+    Fail(u8, FaultClass),
+    Succeed(u8),
     Prove(u8),
     Pass(u8),
 }
@@ -360,6 +565,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..4_u8).prop_map(Step::Join),
         1 => (0..4_u8).prop_map(Step::Leave),
         3 => any::<u8>().prop_map(Step::Settle),
+        2 => (any::<u8>(), prop_oneof![Just(FaultClass::Worker), Just(FaultClass::Resources)])
+            .prop_map(|(n, class)| Step::Fail(n, class)),
+        1 => (0..4_u8).prop_map(Step::Succeed),
         1 => any::<u8>().prop_map(Step::Prove),
         1 => (1..90_u8).prop_map(Step::Pass),
     ]
@@ -376,6 +584,7 @@ proptest! {
         let mut next_attempt = 0_u8;
         let mut hinted = HashMap::new();
         for step in steps {
+            let mut pending = std::collections::VecDeque::new();
             let event = match step {
                 Step::Queue(n, core) => {
                     if running.iter().any(|(_, request)| *request == request_id(n)) { continue }
@@ -384,10 +593,13 @@ proptest! {
                 }
                 Step::Join(n) => {
                     let leases = fleet.worker(worker_id(n)).map(|worker| {
-                        worker.leases.iter().map(|(id, l)| (*id, l.request, l.prover, l.is_proving)).collect()
+                        let held = |(attempt, lease): (&AttemptId, &Lease)| {
+                            let Lease { work, prover, is_proving, .. } = lease.clone();
+                            HeldLease { attempt: *attempt, work, prover, is_proving }
+                        };
+                        worker.leases.iter().map(held).collect()
                     });
-                    let profile = profile(n, 2, &[ProofMode::Core]);
-                    Event::Joined { session: SessionId(secs), profile, leases: leases.unwrap_or_default() }
+                    join(secs, profile(n, 2, &[ProofMode::Core]), leases.unwrap_or_default())
                 }
                 Step::Leave(n) => {
                     let Some(session) = fleet.worker(worker_id(n)).and_then(|worker| worker.session) else { continue };
@@ -396,8 +608,17 @@ proptest! {
                 Step::Settle(n) => {
                     if running.is_empty() { continue }
                     let (attempt, request) = running.swap_remove(usize::from(n) % running.len());
-                    Event::Settled { request, attempt: Some(attempt) }
+                    fleet.apply(Event::Settled { request }, now(secs));
+                    Event::Released { attempt }
                 }
+                Step::Fail(n, class) => {
+                    if running.is_empty() { continue }
+                    let (attempt, request) = running.swap_remove(usize::from(n) % running.len());
+                    let Some(worker) = fleet.holders.get(&attempt).copied() else { continue };
+                    pending.extend(fleet.apply(Event::Released { attempt }, now(secs)));
+                    Event::Failed { worker, request, class }
+                }
+                Step::Succeed(n) => Event::Succeeded { worker: worker_id(n) },
                 Step::Prove(n) => {
                     if running.is_empty() { continue }
                     let (attempt, _) = running[usize::from(n) % running.len()];
@@ -407,19 +628,25 @@ proptest! {
                 Step::Pass(n) => { secs += u64::from(n); Event::Tick }
             };
             secs += 1;
-            let mut pending = std::collections::VecDeque::from(fleet.apply(event, now(secs)));
+            pending.extend(fleet.apply(event, now(secs)));
             while let Some(effect) = pending.pop_front() {
                 match effect {
-                    Effect::Claim { request, worker, prover } => {
+                    Effect::Claim { request, worker, prover, .. } => {
                         prop_assert!(running.iter().all(|(_, other)| *other != request), "claimed twice");
                         next_attempt = next_attempt.wrapping_add(1);
                         let attempt = attempt(next_attempt);
                         running.push((attempt, request));
                         pending.extend(fleet.apply(Event::Claimed { request, worker, prover, attempt }, now(secs)));
+                        fleet.apply(Event::Accepted { attempt, worker }, now(secs));
                     }
                     Effect::Lose { attempt, .. } => running.retain(|(id, _)| *id != attempt),
                     Effect::Hint { worker, prover, request } => _ = hinted.insert((worker, prover), request),
-                    Effect::Close { .. } | Effect::Expire { .. } => {}
+                    Effect::Evict { worker, .. } => {
+                        prop_assert!(!fleet.worker(worker).expect("known").standing.is_clean(), "a healthy worker was evicted");
+                        prop_assert!(fleet.workers().any(|(_, other)| other.is_available()), "the only worker was evicted");
+                    }
+                    Effect::Close { .. } | Effect::Expire { .. } | Effect::Note { .. } | Effect::ClockJumped { .. } => {}
+                    Effect::Remind { .. } => prop_assert!(false, "everything was acknowledged"),
                 }
             }
             for (id, worker) in fleet.workers() {

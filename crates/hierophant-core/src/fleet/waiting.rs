@@ -1,10 +1,11 @@
 //! Why a request waits, in words for whoever asks.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use network_lib::RequestId;
 
 use super::{Fleet, Requirement, can_prove};
+use crate::Moment;
 
 /// Why a request waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,16 @@ pub enum WaitingReason {
         requirement: Requirement,
         /// How many of their provers are not ready yet, and may turn out to.
         not_ready: usize,
+    },
+    /// It met with trouble, and no other worker could take it now: it is tried again after a pause.
+    Pausing {
+        /// How much longer.
+        left: Duration,
+    },
+    /// All workers that could have failed again and again, and rest.
+    Resting {
+        /// How many could.
+        capable: usize,
     },
     /// Workers that could are busy.
     Busy {
@@ -39,6 +50,12 @@ impl fmt::Display for WaitingReason {
                     several => write!(f, "; {several} provers are not ready yet"),
                 }
             }
+            Self::Pausing { left } => {
+                write!(f, "it failed before and is tried again in {} s", left.as_secs() + 1)
+            }
+            Self::Resting { capable } => {
+                write!(f, "all {capable} capable workers failed again and again and rest for a while")
+            }
             Self::Busy { capable, ahead } => {
                 write!(f, "all {capable} capable workers are busy; {ahead} requests go first")
             }
@@ -59,11 +76,20 @@ pub struct Unserved {
 
 impl Fleet {
     /// Why the request waits; `None` when it does not.
-    pub fn waiting_reason(&self, id: RequestId) -> Option<WaitingReason> {
+    pub fn waiting_reason(&self, id: RequestId, now: Moment) -> Option<WaitingReason> {
+        if let Some((until, request)) = self.paused.get(&id) {
+            let left = until.since(now);
+            return Some(self.why_unserved(&request.requirement).unwrap_or(WaitingReason::Pausing { left }));
+        }
         let requirement = &self.queue.get(id)?.requirement;
         self.why_unserved(requirement).or_else(|| {
-            let capable = self.workers.values().filter(|worker| worker.is_capable(requirement)).count();
-            Some(WaitingReason::Busy { capable, ahead: self.queue.position(id).unwrap_or(0) })
+            let capable: Vec<_> = self.workers.values().filter(|worker| worker.is_capable(requirement)).collect();
+            let count = capable.len();
+            if capable.iter().all(|worker| worker.is_resting()) {
+                return Some(WaitingReason::Resting { capable: count });
+            }
+            let ahead = self.queue.position(id, &self.shares()).unwrap_or(0);
+            Some(WaitingReason::Busy { capable: count, ahead })
         })
     }
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use network_lib::{AttemptId, ProverProfile, RequestId, WorkerProfile, protocol::Progress};
 
-use super::queue::Requirement;
+use super::{
+    queue::{QueuedRequest, Requirement},
+    standing::Standing,
+};
 use crate::Moment;
 
 /// One connection of a worker. A worker's newest session is the one that counts.
@@ -15,7 +18,7 @@ pub struct SessionId(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// What it is for.
-    pub request: RequestId,
+    pub work: QueuedRequest,
     /// The prover that works on it.
     pub prover: usize,
     /// Since when.
@@ -24,6 +27,22 @@ pub struct Lease {
     pub is_proving: bool,
     /// The last that was heard of it.
     pub progress: Option<Progress>,
+    /// Whether the worker has it.
+    pub claim: Claim,
+}
+
+/// Whether a worker has what it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It said so, or has spoken of it.
+    Acknowledged,
+    /// It was told, and has not answered.
+    Told {
+        /// When it was told last.
+        at: Moment,
+        /// Whether that was not the first time.
+        again: bool,
+    },
 }
 
 /// A worker as the coordinator sees it now.
@@ -41,8 +60,12 @@ pub struct Worker {
     pub is_draining: bool,
     /// What it holds.
     pub leases: BTreeMap<AttemptId, Lease>,
-    /// Provers promised to a request whose lease is being written.
-    pub(super) claims: BTreeMap<usize, RequestId>,
+    /// What is held against it.
+    pub standing: Standing,
+    /// Until when it is given nothing, for its faults.
+    pub rests_until: Option<Moment>,
+    /// Requests that its provers were promised, whose leases are being written.
+    pub(super) claims: BTreeMap<usize, QueuedRequest>,
     /// What it was told that its busy provers will most likely be given next.
     pub(super) hints: BTreeMap<usize, RequestId>,
     /// When it was last given something: idle workers take turns.
@@ -69,7 +92,7 @@ pub(super) struct ProverSlot<'a> {
 }
 
 impl Worker {
-    pub(super) fn new(profile: WorkerProfile, now: Moment) -> Self {
+    pub(super) fn new(profile: WorkerProfile, standing: Standing, now: Moment) -> Self {
         Self {
             profile,
             session: None,
@@ -77,6 +100,8 @@ impl Worker {
             last_heard: now,
             is_draining: false,
             leases: BTreeMap::new(),
+            standing,
+            rests_until: None,
             claims: BTreeMap::new(),
             hints: BTreeMap::new(),
             last_assigned: Moment::default(),
@@ -88,14 +113,22 @@ impl Worker {
         self.session.is_some() && !self.is_draining
     }
 
+    /// Whether it is given nothing now, for its faults.
+    pub const fn is_resting(&self) -> bool {
+        self.rests_until.is_some()
+    }
+
     /// Whether it could serve the requirement, now or when its provers are free again.
     pub(super) fn is_capable(&self, requirement: &Requirement) -> bool {
         self.is_available() && self.profile.provers.iter().any(|prover| can_prove(prover, requirement))
     }
 
-    /// The provers that could begin now.
+    /// The provers that could begin now. While faults are held against it, a worker gets one attempt at a time.
     pub(super) fn idle_provers(&self) -> impl Iterator<Item = ProverSlot<'_>> {
-        let provers = if self.is_available() { self.profile.provers.as_slice() } else { &[] };
+        let is_busy = !self.claims.is_empty() || self.leases.values().any(|lease| lease.is_proving);
+        let is_trusted = self.standing.is_clean() || !is_busy;
+        let takes = self.is_available() && !self.is_resting() && is_trusted;
+        let provers = if takes { self.profile.provers.as_slice() } else { &[] };
         provers
             .iter()
             .enumerate()
@@ -106,5 +139,10 @@ impl Worker {
     pub(super) fn is_idle(&self, prover: usize) -> bool {
         !self.claims.contains_key(&prover)
             && !self.leases.values().any(|lease| lease.is_proving && lease.prover == prover)
+    }
+
+    /// What it holds and what it is about to be given.
+    pub(super) fn in_work(&self) -> impl Iterator<Item = &QueuedRequest> {
+        self.claims.values().chain(self.leases.values().map(|lease| &lease.work))
     }
 }

@@ -9,6 +9,9 @@
 //!    │             Unexecutable     Unfulfillable, Expired ──┘
 //!    └── cancel ─► Cancelled
 //! ```
+//! A leased request may have a second attempt beside the first, a hedge: whichever proof verifies first counts, and
+//! when one of the two ends without a proof, the other goes on alone.
+//!
 //! Fulfilled, Unexecutable and Cancelled never change. Unfulfillable and Expired may change only to Fulfilled.
 
 mod spec;
@@ -44,6 +47,15 @@ pub struct Request {
     pub version: u64,
 }
 
+/// An attempt that holds a request, and who makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Who makes it.
+    pub worker: WorkerId,
+}
+
 /// What has become of a request. Facts live inside the state in which they are true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -52,10 +64,13 @@ pub enum RequestState {
     Queued,
     /// A worker makes an attempt.
     Leased {
-        /// The attempt, which alone may report failure or progress.
+        /// The attempt. Only attempts that hold the request may report failure or progress.
         attempt: AttemptId,
         /// Who makes it.
         worker: WorkerId,
+        /// A second attempt that runs beside it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hedge: Option<Holder>,
     },
     /// The proof of an attempt lies here and is being checked.
     Verifying {
@@ -63,6 +78,9 @@ pub enum RequestState {
         attempt: AttemptId,
         /// Who made it.
         worker: WorkerId,
+        /// Another attempt that still runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hedge: Option<Holder>,
     },
     /// A verified proof is stored. Final.
     Fulfilled {
@@ -126,12 +144,20 @@ impl RequestState {
         self.is_terminal() && !matches!(self, Self::Fulfilled { .. })
     }
 
-    /// The attempt that holds the request now, and who makes it.
-    pub const fn current_attempt(&self) -> Option<(AttemptId, WorkerId)> {
-        match self {
-            Self::Leased { attempt, worker } | Self::Verifying { attempt, worker } => Some((*attempt, *worker)),
-            _ => None,
-        }
+    /// The attempts that hold the request now: none, one, or one and a hedge.
+    pub fn holders(&self) -> impl Iterator<Item = Holder> + use<> {
+        let (first, hedge) = match self {
+            Self::Leased { attempt, worker, hedge } | Self::Verifying { attempt, worker, hedge } => {
+                (Some(Holder { attempt: *attempt, worker: *worker }), *hedge)
+            }
+            _ => (None, None),
+        };
+        first.into_iter().chain(hedge)
+    }
+
+    /// Who makes this attempt, if it holds the request now.
+    pub fn holder(&self, attempt: AttemptId) -> Option<WorkerId> {
+        self.holders().find(|holder| holder.attempt == attempt).map(|holder| holder.worker)
     }
 
     /// When the request ended, if it did.

@@ -69,7 +69,7 @@ fn a_late_proof_wins_and_names_the_attempt_that_may_stop() {
     let change = second.fulfil(attempt(1), worker(1), false, at(4)).expect("open");
     assert_eq!(
         change.happening,
-        Happening::Fulfilled { attempt: attempt(1), worker: worker(1), superseded: Some(attempt(2)) }
+        Happening::Fulfilled { attempt: attempt(1), worker: worker(1), superseded: vec![attempt(2)] }
     );
 }
 
@@ -122,10 +122,64 @@ fn an_expired_request_is_still_fulfilled_by_a_late_proof_but_a_cancelled_one_is_
     );
 }
 
+fn hedged() -> Request {
+    leased(1).hedge(attempt(2), worker(2), at(2)).expect("leased by one").request
+}
+
+#[test]
+fn of_two_attempts_the_first_proof_counts_and_the_other_may_stop() {
+    for (winner, loser) in [(1, 2), (2, 1)] {
+        let checking = hedged().deliver(attempt(winner), at(3)).expect("holds it").request;
+        assert_eq!(
+            checking.deliver(attempt(loser), at(3)),
+            Err(TransitionError::StaleAttempt { reported: attempt(loser) })
+        );
+        let change = checking.fulfil(attempt(winner), worker(winner), false, at(4)).expect("open");
+        let superseded = vec![attempt(loser)];
+        assert_eq!(
+            change.happening,
+            Happening::Fulfilled { attempt: attempt(winner), worker: worker(winner), superseded }
+        );
+    }
+}
+
+#[test]
+fn when_one_of_two_attempts_ends_the_other_goes_on_alone_even_past_the_budget() {
+    let policy = RetryPolicy { max_failed_attempts: 1, ..RetryPolicy::default() };
+    for (ended, left) in [(1, 2), (2, 1)] {
+        let change = hedged().fail(attempt(ended), Fault::worker("crashed"), &policy, at(3)).expect("holds it");
+        assert!(matches!(&change.happening, Happening::AttemptEnded { outcome, .. } if outcome.will_retry));
+        let state = RequestState::Leased { attempt: attempt(left), worker: worker(left), hedge: None };
+        assert_eq!(change.request.state, state);
+        let last = change.request.fail(attempt(left), Fault::worker("crashed"), &policy, at(4)).expect("holds it");
+        assert!(matches!(last.request.state, RequestState::Unfulfillable { .. }));
+    }
+}
+
+#[test]
+fn a_proof_that_is_being_checked_outlives_the_failure_of_the_other_attempt() {
+    let checking = hedged().deliver(attempt(2), at(3)).expect("holds it").request;
+    let policy = RetryPolicy::default();
+    let after = checking.fail(attempt(1), Fault::guest("panicked"), &policy, at(4)).expect("holds it").request;
+    assert_eq!(after.state, RequestState::Verifying { attempt: attempt(2), worker: worker(2), hedge: None });
+    // A proof that does not verify leaves the request to the other.
+    let after = checking.fail(attempt(2), Fault::worker("does not verify"), &policy, at(4)).expect("holds it").request;
+    assert_eq!(after.state, RequestState::Leased { attempt: attempt(1), worker: worker(1), hedge: None });
+}
+
+#[test]
+fn only_a_request_that_one_other_worker_is_at_is_hedged() {
+    let not = |state| Err(TransitionError::NotHedgeable { state });
+    assert_eq!(queued().hedge(attempt(1), worker(1), at(1)), not("queued"));
+    assert_eq!(leased(1).hedge(attempt(2), worker(1), at(1)), not("leased"));
+    assert_eq!(hedged().hedge(attempt(3), worker(3), at(1)), not("leased"));
+}
+
 /// Anything that can happen to a request, in any order, from any attempt.
 #[derive(Debug, Clone)]
 enum Step {
     Lease(u8),
+    Hedge(u8),
     Resume(u8),
     Executed(u8),
     Deliver(u8),
@@ -148,6 +202,7 @@ fn step() -> impl Strategy<Value = Step> {
         prop_oneof![Just(FaultKind::Guest), Just(FaultKind::Resources), Just(FaultKind::Worker), Just(FaultKind::Lost)];
     prop_oneof![
         4 => (0..6_u8).prop_map(Step::Lease),
+        2 => (0..6_u8).prop_map(Step::Hedge),
         1 => (0..6_u8).prop_map(Step::Resume),
         1 => (0..6_u8).prop_map(Step::Executed),
         3 => (0..6_u8).prop_map(Step::Deliver),
@@ -162,6 +217,7 @@ fn apply(request: &Request, step: &Step, policy: RetryPolicy) -> Result<Change, 
     let now = at(10);
     match *step {
         Step::Lease(n) => request.lease(attempt(n), worker(n), now),
+        Step::Hedge(n) => request.hedge(attempt(n), worker(n), now),
         Step::Resume(n) => request.resume(attempt(n), worker(n), now),
         Step::Executed(n) => {
             let execution = Execution { cycles: 1, gas: None, public_values_hash: Digest::new([0; 32]) };
@@ -208,9 +264,11 @@ proptest! {
                 RequestState::Queued | RequestState::Leased { .. } | RequestState::Verifying { .. } => {}
             }
             if let Step::Fail(n, _) | Step::Deliver(n) | Step::Executed(n) = step {
-                prop_assert_eq!(before.state.current_attempt().map(|(id, _)| id), Some(attempt(n)));
+                prop_assert_eq!(before.state.holder(attempt(n)), Some(worker(n)));
             }
-            prop_assert!(request.tries.failed <= policy.max_failed_attempts);
+            // One more when both of two attempts fail.
+            prop_assert!(request.tries.failed <= policy.max_failed_attempts + 1);
+            prop_assert!(request.state.holders().count() <= 2, "more than one hedge");
             prop_assert!(request.tries.begun >= request.tries.failed.saturating_sub(1));
         }
     }
@@ -225,7 +283,7 @@ proptest! {
                 request = change.request;
             }
         }
-        if let RequestState::Verifying { attempt, .. } = request.state {
+        while let RequestState::Verifying { attempt, .. } = request.state {
             request = request.fail(attempt, Fault::worker("no proof"), &policy, at(1100)).expect("current").request;
         }
         if !request.state.is_terminal() {

@@ -3,7 +3,7 @@
 use network_lib::{AttemptId, Fault, FaultClass, WorkerId, protocol::Execution};
 use serde::{Deserialize, Serialize};
 
-use super::{Request, RequestState};
+use super::{Holder, Request, RequestState};
 use crate::{RetryPolicy, Timestamp, retry::Tries};
 
 /// One change of a request, to be written as a whole: the request after it, and what is told about it.
@@ -24,6 +24,13 @@ pub enum Happening {
     /// A worker got it.
     Leased {
         /// The new attempt.
+        attempt: AttemptId,
+        /// Who makes it.
+        worker: WorkerId,
+    },
+    /// A second worker got it beside the first, since its deadline is near.
+    Hedged {
+        /// The second attempt.
         attempt: AttemptId,
         /// Who makes it.
         worker: WorkerId,
@@ -60,6 +67,9 @@ pub enum Happening {
         worker: WorkerId,
         /// How it ended.
         outcome: AttemptOutcome,
+        /// Attempts that were running and are not needed any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        superseded: Vec<AttemptId>,
     },
     /// A proof was verified and stored.
     Fulfilled {
@@ -67,18 +77,18 @@ pub enum Happening {
         attempt: AttemptId,
         /// Who made it.
         worker: WorkerId,
-        /// An attempt that was running and is not needed any more.
-        superseded: Option<AttemptId>,
+        /// Attempts that were running and are not needed any more.
+        superseded: Vec<AttemptId>,
     },
     /// The deadline passed.
     Expired {
-        /// The attempt that was running.
-        superseded: Option<AttemptId>,
+        /// The attempts that were running.
+        superseded: Vec<AttemptId>,
     },
     /// The requester cancelled.
     Cancelled {
-        /// The attempt that was running.
-        superseded: Option<AttemptId>,
+        /// The attempts that were running.
+        superseded: Vec<AttemptId>,
     },
 }
 
@@ -88,6 +98,7 @@ impl Happening {
         match self {
             Self::Accepted => "accepted",
             Self::Leased { .. } => "leased",
+            Self::Hedged { .. } => "hedged",
             Self::Resumed { .. } => "resumed",
             Self::Executed { .. } => "executed",
             Self::Proved { .. } => "proved",
@@ -105,7 +116,7 @@ impl Happening {
 pub struct AttemptOutcome {
     /// Whose fault it was, and why.
     pub fault: Fault,
-    /// Whether the request is tried again.
+    /// Whether the request is tried again, or another attempt at it goes on.
     pub will_retry: bool,
 }
 
@@ -121,6 +132,12 @@ pub enum TransitionError {
     /// The request is not waiting.
     #[error("the request is {state}, not queued")]
     NotQueued {
+        /// Its state's name.
+        state: &'static str,
+    },
+    /// The request is not held by one attempt of another worker.
+    #[error("the request is {state} and cannot be hedged")]
+    NotHedgeable {
         /// Its state's name.
         state: &'static str,
     },
@@ -152,10 +169,27 @@ impl Request {
         if self.state != RequestState::Queued {
             return Err(TransitionError::NotQueued { state: self.state.name() });
         }
-        let state = RequestState::Leased { attempt, worker };
+        let state = RequestState::Leased { attempt, worker, hedge: None };
         let mut change = self.change(now, state, Happening::Leased { attempt, worker });
         change.request.tries.begun += 1;
         Ok(change)
+    }
+
+    /// Gives the request to a second `worker` as `attempt`, beside the first.
+    ///
+    /// # Errors
+    /// [`TransitionError::NotHedgeable`] unless exactly one attempt, of another worker, is at it.
+    pub fn hedge(&self, attempt: AttemptId, worker: WorkerId, now: Timestamp) -> Result<Change, TransitionError> {
+        match self.state {
+            RequestState::Leased { attempt: first, worker: other, hedge: None } if other != worker => {
+                let hedge = Some(Holder { attempt, worker });
+                let state = RequestState::Leased { attempt: first, worker: other, hedge };
+                let mut change = self.change(now, state, Happening::Hedged { attempt, worker });
+                change.request.tries.begun += 1;
+                Ok(change)
+            }
+            _ => Err(TransitionError::NotHedgeable { state: self.state.name() }),
+        }
     }
 
     /// Gives the request back to an attempt that had been given up, whose worker goes on with it.
@@ -166,7 +200,7 @@ impl Request {
         if self.state != RequestState::Queued {
             return Err(TransitionError::NotQueued { state: self.state.name() });
         }
-        let state = RequestState::Leased { attempt, worker };
+        let state = RequestState::Leased { attempt, worker, hedge: None };
         Ok(self.change(now, state, Happening::Resumed { attempt, worker }))
     }
 
@@ -189,7 +223,7 @@ impl Request {
         Ok(change)
     }
 
-    /// The proof of the current attempt lies on its worker's disk. Only told: the request is still leased.
+    /// The proof of an attempt that holds the request lies on its worker's disk. Only told: the request is still leased.
     ///
     /// # Errors
     /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request.
@@ -198,23 +232,24 @@ impl Request {
         Ok(self.change(now, self.state.clone(), Happening::Proved { attempt }))
     }
 
-    /// The proof of the current attempt lies here; it is to be checked.
+    /// The proof of an attempt that holds the request lies here; it is to be checked.
     ///
     /// # Errors
-    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request. The proof of a stale attempt is checked
-    /// all the same, without this change.
+    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request and no other proof is being checked. Such
+    /// a proof is checked all the same, without this change.
     pub fn deliver(&self, attempt: AttemptId, now: Timestamp) -> Result<Change, TransitionError> {
-        match self.state {
-            RequestState::Leased { attempt: current, worker } if current == attempt => {
-                Ok(self.change(now, RequestState::Verifying { attempt, worker }, Happening::Delivered { attempt }))
-            }
-            _ => Err(TransitionError::StaleAttempt { reported: attempt }),
-        }
+        let RequestState::Leased { .. } = self.state else {
+            return Err(TransitionError::StaleAttempt { reported: attempt });
+        };
+        let worker = self.require_current(attempt)?;
+        let state = RequestState::Verifying { attempt, worker, hedge: self.other_holder(attempt) };
+        Ok(self.change(now, state, Happening::Delivered { attempt }))
     }
 
-    /// The current attempt ended without a proof that counts: failed, lost, or its proof did not verify.
+    /// An attempt that holds the request ended without a proof that counts: failed, lost, or its proof did not verify.
     ///
-    /// A guest's own fault ends the request; otherwise it waits for another try while `policy` allows one.
+    /// A guest's own fault ends the request. Otherwise another attempt that runs goes on alone, or else the request
+    /// waits for another try while `policy` allows one.
     ///
     /// # Errors
     /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request.
@@ -227,13 +262,20 @@ impl Request {
     ) -> Result<Change, TransitionError> {
         let worker = self.require_current(attempt)?;
         let tries = self.tries.after(worker, fault.class);
-        let state = match fault.class {
-            FaultClass::Guest => RequestState::Unexecutable { cause: fault.cause.clone(), at: now },
+        let is_other_checked =
+            matches!(self.state, RequestState::Verifying { attempt: checked, .. } if checked != attempt);
+        let state = match (fault.class, self.other_holder(attempt)) {
+            // Whoever has a proof knows better than whoever says that there is none.
+            (FaultClass::Guest, _) if !is_other_checked => {
+                RequestState::Unexecutable { cause: fault.cause.clone(), at: now }
+            }
+            (_, Some(other)) => self.without(attempt, other),
             _ if policy.allows(&tries) => RequestState::Queued,
             _ => RequestState::Unfulfillable { cause: given_up(&tries, &fault), at: now },
         };
-        let outcome = AttemptOutcome { fault, will_retry: state == RequestState::Queued };
-        let mut change = self.change(now, state, Happening::AttemptEnded { attempt, worker, outcome });
+        let superseded = if state.is_terminal() { self.others(attempt) } else { Vec::new() };
+        let outcome = AttemptOutcome { fault, will_retry: !state.is_terminal() };
+        let mut change = self.change(now, state, Happening::AttemptEnded { attempt, worker, outcome, superseded });
         change.request.tries = tries;
         Ok(change)
     }
@@ -256,7 +298,7 @@ impl Request {
                 Err(TransitionError::Ended { state: self.state.name() })
             }
             _ => {
-                let superseded = self.state.current_attempt().map(|(current, _)| current).filter(|id| *id != attempt);
+                let superseded = self.others(attempt);
                 let state = RequestState::Fulfilled { attempt, worker, at: now, is_mock };
                 Ok(self.change(now, state, Happening::Fulfilled { attempt, worker, superseded }))
             }
@@ -275,7 +317,7 @@ impl Request {
         if now < self.spec.deadline || matches!(self.state, RequestState::Verifying { .. }) {
             return Err(TransitionError::NotDue);
         }
-        let superseded = self.state.current_attempt().map(|(attempt, _)| attempt);
+        let superseded = self.state.holders().map(|holder| holder.attempt).collect();
         Ok(self.change(now, RequestState::Expired { at: now }, Happening::Expired { superseded }))
     }
 
@@ -287,14 +329,31 @@ impl Request {
         if self.state.is_terminal() {
             return Err(TransitionError::Ended { state: self.state.name() });
         }
-        let superseded = self.state.current_attempt().map(|(attempt, _)| attempt);
+        let superseded = self.state.holders().map(|holder| holder.attempt).collect();
         Ok(self.change(now, RequestState::Cancelled { at: now }, Happening::Cancelled { superseded }))
     }
 
     fn require_current(&self, attempt: AttemptId) -> Result<WorkerId, TransitionError> {
-        match self.state.current_attempt() {
-            Some((current, worker)) if current == attempt => Ok(worker),
-            _ => Err(TransitionError::StaleAttempt { reported: attempt }),
+        self.state.holder(attempt).ok_or(TransitionError::StaleAttempt { reported: attempt })
+    }
+
+    fn other_holder(&self, attempt: AttemptId) -> Option<Holder> {
+        self.state.holders().find(|holder| holder.attempt != attempt)
+    }
+
+    fn others(&self, attempt: AttemptId) -> Vec<AttemptId> {
+        self.state.holders().map(|holder| holder.attempt).filter(|id| *id != attempt).collect()
+    }
+
+    /// The state once `attempt` has ended and `other` goes on alone.
+    fn without(&self, attempt: AttemptId, other: Holder) -> RequestState {
+        let Holder { attempt: next, worker } = other;
+        match self.state {
+            // What is being checked goes on being checked.
+            RequestState::Verifying { attempt: checked, .. } if checked != attempt => {
+                RequestState::Verifying { attempt: next, worker, hedge: None }
+            }
+            _ => RequestState::Leased { attempt: next, worker, hedge: None },
         }
     }
 }

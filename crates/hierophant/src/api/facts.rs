@@ -43,8 +43,11 @@ struct Contemplant {
     draining: bool,
     time_alive_secs: u64,
     last_heard_secs_ago: u64,
-    /// Requests at which this worker failed. The first Hierophant dropped workers by this count; here it orders them.
-    strikes: u64,
+    /// Distinct requests at which this worker failed since its last proof, and no other worker did.
+    strikes: usize,
+    /// How much longer it is given nothing, for its faults.
+    resting_secs: Option<u64>,
+    failed_attempts: u64,
     proofs: u64,
     average_proof_time_secs: Option<f64>,
     provers: Vec<ProverProfile>,
@@ -69,7 +72,7 @@ async fn contemplants(State(service): State<Service>) -> Result<Json<Vec<Contemp
         let record = service.store.worker_record(worker.profile.id).await?;
         let current = |(attempt, lease): (&AttemptId, &Lease)| CurrentProof {
             attempt: *attempt,
-            request: lease.request,
+            request: lease.work.id,
             prover: lease.prover,
             running_secs: now.since(lease.since).as_secs(),
             progress: lease.progress.clone(),
@@ -82,7 +85,9 @@ async fn contemplants(State(service): State<Service>) -> Result<Json<Vec<Contemp
             draining: worker.is_draining,
             time_alive_secs: now.since(worker.joined_at).as_secs(),
             last_heard_secs_ago: now.since(worker.last_heard).as_secs(),
-            strikes: record.failed_attempts,
+            strikes: worker.standing.faults(),
+            resting_secs: worker.rests_until.map(|until| until.since(now).as_secs()),
+            failed_attempts: record.failed_attempts,
             proofs: record.proofs,
             average_proof_time_secs: record.average_proof_time.map(|time| time.as_secs_f64()),
             current_proofs: worker.leases.iter().map(current).collect(),
@@ -246,10 +251,10 @@ impl From<HistoryRow> for HistoryEntry {
 async fn request(State(service): State<Service>, Path(id): Path<String>) -> Result<Json<RequestDetails>, Failure> {
     let id: RequestId = id.parse().map_err(|error| Failure::Id(format!("{error}")))?;
     let request = service.store.request(id).await?.ok_or(Failure::Unknown(id))?;
-    let attempt = request.state.current_attempt().map(|(attempt, _)| attempt);
+    let attempts: Vec<AttemptId> = request.state.holders().map(|holder| holder.attempt).collect();
     let progress = service
         .fleet
-        .inspect(move |view| attempt.and_then(|attempt| view.fleet().lease(attempt)?.progress.clone()))
+        .inspect(move |view| attempts.iter().find_map(|attempt| view.fleet().lease(*attempt)?.progress.clone()))
         .await
         .flatten();
     let waiting = service.fleet.waiting_reason(id).await.map(|reason| reason.to_string());

@@ -32,11 +32,6 @@ pub(super) fn warnings(raw: &Raw) -> Vec<String> {
         ),
         (raw.worker_response_timeout_secs.is_some(), "worker_response_timeout_secs", "use workers.silence_limit"),
         (
-            registry.max_worker_strikes.is_some(),
-            "worker_registry.max_worker_strikes",
-            "a worker that failed at a request gets it last; see retry.max_failed_attempts",
-        ),
-        (
             registry.max_worker_heartbeat_interval_secs.is_some(),
             "worker_registry.max_worker_heartbeat_interval_secs",
             "use workers.silence_limit",

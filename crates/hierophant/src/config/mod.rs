@@ -15,7 +15,7 @@ use figment::{
     Figment,
     providers::{Env, Format as _, Serialized, Toml},
 };
-use hierophant_core::{FleetSettings, Requester, RetryPolicy};
+use hierophant_core::{FaultPolicy, FleetSettings, Requester, RetryPolicy};
 use proving::VerifierSettings;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
@@ -147,6 +147,7 @@ impl Config {
     /// What `raw` means, unless there are `problems` already or more are found.
     fn check(raw: Raw, mut problems: Vec<String>) -> Result<Self, ConfigProblems> {
         let warnings = legacy::warnings(&raw);
+        let evict_after = raw.workers.evict_after_faults.or_else(|| raw.worker_registry.as_ref()?.max_worker_strikes);
         check_timers(&raw, &mut problems);
         let mut allowed_requesters = Vec::new();
         for address in &raw.allowed_requesters {
@@ -207,6 +208,13 @@ impl Config {
             fleet: FleetSettings {
                 silence_limit: raw.workers.silence_limit,
                 grace: raw.workers.grace,
+                first_pause: raw.retry.first_pause,
+                longest_pause: raw.retry.longest_pause,
+                hedge_before: raw.workers.hedge_before,
+                faults: FaultPolicy {
+                    evict_after: evict_after.unwrap_or(FaultPolicy::default().evict_after),
+                    ..FaultPolicy::default()
+                },
                 ..FleetSettings::default()
             },
             session: SessionSettings {

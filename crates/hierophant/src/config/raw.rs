@@ -165,6 +165,10 @@ pub(super) struct Workers {
     pub(super) silence_limit: Duration,
     #[serde(with = "humantime_serde")]
     pub(super) grace: Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) evict_after_faults: Option<u32>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub(super) hedge_before: Option<Duration>,
 }
 
 impl Default for Workers {
@@ -173,6 +177,8 @@ impl Default for Workers {
             heartbeat_interval: Duration::from_secs(5),
             silence_limit: Duration::from_secs(30),
             grace: Duration::from_mins(2),
+            evict_after_faults: None,
+            hedge_before: None,
         }
     }
 }
@@ -182,12 +188,22 @@ impl Default for Workers {
 pub(super) struct Retry {
     pub(super) max_failed_attempts: u32,
     pub(super) max_lost_attempts: u32,
+    #[serde(with = "humantime_serde")]
+    pub(super) first_pause: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(super) longest_pause: Duration,
 }
 
 impl Default for Retry {
     fn default() -> Self {
         let policy = hierophant_core::RetryPolicy::default();
-        Self { max_failed_attempts: policy.max_failed_attempts, max_lost_attempts: policy.max_lost_attempts }
+        let fleet = hierophant_core::FleetSettings::default();
+        Self {
+            max_failed_attempts: policy.max_failed_attempts,
+            max_lost_attempts: policy.max_lost_attempts,
+            first_pause: fleet.first_pause,
+            longest_pause: fleet.longest_pause,
+        }
     }
 }
 
@@ -243,7 +259,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct WorkerRegistry {
-    pub(super) max_worker_strikes: Option<u64>,
+    pub(super) max_worker_strikes: Option<u32>,
     pub(super) max_worker_heartbeat_interval_secs: Option<u64>,
     pub(super) proof_timeout_mins: Option<u64>,
     pub(super) worker_required_progress_interval_mins: Option<u64>,

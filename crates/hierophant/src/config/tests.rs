@@ -88,7 +88,8 @@ fn the_configuration_of_the_first_hierophant_still_starts_and_says_what_replaced
     assert_eq!(config.grpc_address, "0.0.0.0:9001".parse().unwrap());
     assert!(config.mock_mode);
     assert_eq!(config.artifact_directory, PathBuf::from("/tmp/a"));
-    assert_eq!(config.warnings.len(), 9);
+    assert_eq!(config.fleet.faults.evict_after, 3);
+    assert_eq!(config.warnings.len(), 8);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
-use hierophant_core::{Effect, Event, Fleet, FleetSettings, SessionId};
-use network_lib::{WorkerId, protocol::Instruction};
+use hierophant_core::{Effect, Event, Fleet, FleetSettings, SessionId, WaitingReason};
+use network_lib::{RequestId, WorkerId, protocol::Instruction};
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     time::{Interval, MissedTickBehavior, interval},
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     complaints::Complaints,
     handle::{FleetView, Inbox, Message, Outbound, WorkerView},
+    magister,
 };
 use crate::service::Service;
 
@@ -93,11 +94,17 @@ impl FleetActor {
                     self.complain();
                 }
             }
-            Message::Join { session, profile, address, leases, mailbox } => {
+            Message::Join { session, profile, address, leases, standing, mailbox } => {
                 let worker = profile.id;
                 self.sessions.insert(session, Session { worker, mailbox });
                 self.addresses.insert(worker, address);
-                self.apply(Event::Joined { session, profile, leases });
+                self.apply(Event::Joined { session, profile, leases, standing });
+            }
+            Message::Disconnect { worker, session, reason } => {
+                if self.sessions.contains_key(&session) {
+                    self.close(session, reason.to_owned(), Outbound::Close(reason));
+                    self.apply(Event::Left { worker, session });
+                }
             }
             Message::Leave { worker, session, reason } => {
                 self.sessions.remove(&session);
@@ -108,12 +115,14 @@ impl FleetActor {
                 self.apply(Event::Left { worker, session });
             }
             Message::Instruct { worker, instruction } => self.instruct(worker, instruction),
-            Message::Release { request, attempt, reason } => {
-                let holder = attempt.and_then(|attempt| Some((attempt, self.fleet.holder(attempt)?)));
-                if let Some((attempt, worker)) = holder {
-                    self.instruct(worker, Instruction::Cancel { attempt, reason: reason.to_owned() });
+            Message::Release { request, attempts, reason } => {
+                for attempt in attempts {
+                    if let Some(worker) = self.fleet.holder(attempt) {
+                        self.instruct(worker, Instruction::Cancel { attempt, reason: reason.to_owned() });
+                    }
+                    self.apply(Event::Released { attempt });
                 }
-                self.apply(Event::Settled { request, attempt });
+                self.apply(Event::Settled { request });
             }
             Message::Inspect(question) => question(&FleetView { actor: self }),
         }
@@ -154,8 +163,11 @@ impl FleetActor {
     fn perform(&mut self, effect: Effect) {
         let service = self.service.clone();
         match effect {
-            Effect::Claim { request, worker, prover } => {
-                self.service.tasks.spawn(async move { service.claim(request, worker, prover).await });
+            Effect::Claim { request, worker, prover, is_hedge } => {
+                self.service.tasks.spawn(async move { service.claim(request, worker, prover, is_hedge).await });
+            }
+            Effect::Remind { attempt, request, worker, prover } => {
+                self.service.tasks.spawn(async move { service.remind(attempt, request, worker, prover).await });
             }
             Effect::Lose { attempt, request, worker, reason } => {
                 self.service.tasks.spawn(async move { service.lose(attempt, request, worker, reason).await });
@@ -169,15 +181,33 @@ impl FleetActor {
             Effect::Expire { request } => {
                 self.service.tasks.spawn(async move { service.expire(request).await });
             }
-            Effect::Close { session, reason } => {
-                if let Some(closed) = self.sessions.remove(&session) {
-                    let _ = closed.mailbox.try_send(Outbound::Close(reason));
-                    let is_replaced = self.fleet.worker(closed.worker).is_some_and(|worker| worker.session.is_some());
-                    if !is_replaced {
-                        self.record_departure(closed.worker, reason.to_owned());
-                    }
+            Effect::Close { session, reason } => self.close(session, reason.to_owned(), Outbound::Close(reason)),
+            Effect::Note { worker, standing } => {
+                self.service.tasks.spawn(async move { service.note_standing(worker, &standing).await });
+            }
+            Effect::Evict { worker, session, reason } => {
+                tracing::error!(worker.id = %worker, reason, "a worker is evicted: look at its log, and run contemplant doctor there");
+                let told = Outbound::Instruction(Instruction::Evicted { reason: reason.clone() });
+                self.close(session, format!("evicted: {reason}"), told);
+                let endpoint = self.fleet.worker(worker).and_then(|known| known.profile.magister_drop_endpoint.clone());
+                if let Some(endpoint) = endpoint {
+                    self.service.tasks.spawn(async move { magister::drop_worker(worker, &endpoint).await });
                 }
             }
+            Effect::ClockJumped { by_secs, held } => {
+                tracing::error!(by_secs, "the wall clock jumped; no request expires for {} s", held.as_secs());
+            }
+        }
+    }
+
+    /// Ends a session with a last word; its worker has departed unless it has a newer one.
+    fn close(&mut self, session: SessionId, reason: String, last_word: Outbound) {
+        let Some(closed) = self.sessions.remove(&session) else { return };
+        let _ = closed.mailbox.try_send(last_word);
+        let is_replaced =
+            self.fleet.worker(closed.worker).is_some_and(|worker| worker.session.is_some_and(|now| now != session));
+        if !is_replaced {
+            self.record_departure(closed.worker, reason);
         }
     }
 
@@ -208,6 +238,11 @@ impl FleetView<'_> {
     /// The core's state.
     pub fn fleet(&self) -> &Fleet {
         &self.actor.fleet
+    }
+
+    /// Why the request waits; `None` when it does not.
+    pub fn waiting_reason(&self, request: RequestId) -> Option<WaitingReason> {
+        self.actor.fleet.waiting_reason(request, self.actor.service.clock.now().moment)
     }
 
     /// The workers that are connected or remembered, in the order of their ids.

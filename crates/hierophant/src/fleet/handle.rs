@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use hierophant_core::{Event, SessionId, WaitingReason, fleet::Worker};
+use hierophant_core::{Event, HeldLease, SessionId, Standing, WaitingReason, fleet::Worker};
 use network_lib::{AttemptId, RequestId, WorkerId, WorkerProfile, protocol::Instruction};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,17 +21,20 @@ pub enum Outbound {
     Close(&'static str),
 }
 
-/// A lease that a worker brings along: attempt, request, prover, and whether it is still proving.
-pub(super) type BroughtLease = (AttemptId, RequestId, usize, bool);
-
 pub(super) enum Message {
     Event(Event),
     Join {
         session: SessionId,
         profile: WorkerProfile,
         address: String,
-        leases: Vec<BroughtLease>,
+        leases: Vec<HeldLease>,
+        standing: Standing,
         mailbox: mpsc::Sender<Outbound>,
+    },
+    Disconnect {
+        worker: WorkerId,
+        session: SessionId,
+        reason: &'static str,
     },
     Leave {
         worker: WorkerId,
@@ -44,7 +47,7 @@ pub(super) enum Message {
     },
     Release {
         request: RequestId,
-        attempt: Option<AttemptId>,
+        attempts: Vec<AttemptId>,
         reason: &'static str,
     },
     Inspect(Box<dyn FnOnce(&FleetView<'_>) + Send>),
@@ -109,10 +112,16 @@ impl FleetHandle {
         session: SessionId,
         profile: WorkerProfile,
         address: String,
-        leases: Vec<BroughtLease>,
+        leases: Vec<HeldLease>,
+        standing: Standing,
         mailbox: mpsc::Sender<Outbound>,
     ) {
-        self.post(Message::Join { session, profile, address, leases, mailbox }).await;
+        self.post(Message::Join { session, profile, address, leases, standing, mailbox }).await;
+    }
+
+    /// Ends a session. The worker comes back, and says again what was not recorded.
+    pub async fn disconnect(&self, worker: WorkerId, session: SessionId, reason: &'static str) {
+        self.post(Message::Disconnect { worker, session, reason }).await;
     }
 
     /// A session ended.
@@ -125,14 +134,14 @@ impl FleetHandle {
         self.post(Message::Instruct { worker, instruction }).await;
     }
 
-    /// The request is settled; whoever holds `attempt` may stop.
-    pub async fn release(&self, request: RequestId, attempt: Option<AttemptId>, reason: &'static str) {
-        self.post(Message::Release { request, attempt, reason }).await;
+    /// The request has ended; whoever makes one of `attempts` may stop.
+    pub async fn release(&self, request: RequestId, attempts: Vec<AttemptId>, reason: &'static str) {
+        self.post(Message::Release { request, attempts, reason }).await;
     }
 
     /// Why the request waits; `None` when it does not.
     pub async fn waiting_reason(&self, request: RequestId) -> Option<WaitingReason> {
-        self.inspect(move |view| view.fleet().waiting_reason(request)).await.flatten()
+        self.inspect(move |view| view.waiting_reason(request)).await.flatten()
     }
 
     /// Asks something about the fleet as it is at one moment. `None` when the fleet has stopped.

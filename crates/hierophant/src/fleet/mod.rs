@@ -3,6 +3,7 @@
 mod actor;
 mod complaints;
 mod handle;
+mod magister;
 mod session;
 
 pub use self::{

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::handle::Outbound;
-use crate::service::Service;
+use crate::service::{Service, Welcome};
 
 /// A worker must say hello within this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -124,21 +124,21 @@ async fn serve(
     if let Err(end) = send(sink, welcome).await {
         return end;
     }
-    let (leases, answers) = match service.welcome(worker, in_hand).await {
-        Ok(reconciled) => reconciled,
+    let Welcome { leases, answers, standing } = match service.welcome(worker, in_hand).await {
+        Ok(welcome) => welcome,
         Err(error) => {
             tracing::error!(worker.id = %worker, error = %error, "a worker's attempts could not be looked up");
             return End::Told("the coordinator's store is not available");
         }
     };
-    service.fleet.join(session, profile, peer.to_string(), leases, mailbox).await;
+    service.fleet.join(session, profile, peer.to_string(), leases, standing, mailbox).await;
     for answer in answers {
         if let Err(end) = send(sink, answer).await {
             return end;
         }
     }
     let (recorder, reports) = mpsc::channel(RECORDER_BOUND);
-    service.tasks.spawn(record(worker, reports, service.clone()));
+    service.tasks.spawn(record(worker, session, reports, service.clone()));
     let mut heartbeat = interval(settings.heartbeat_interval);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -171,7 +171,11 @@ async fn hear(
     service.fleet.send(Event::Heard { worker, session }).await;
     match report {
         Report::Hello { .. } => Err(End::Told("a second hello in one session")),
-        Report::Heartbeat | Report::Accepted(_) => Ok(()),
+        Report::Heartbeat => Ok(()),
+        Report::Accepted(attempt) => {
+            service.fleet.send(Event::Accepted { attempt, worker }).await;
+            Ok(())
+        }
         Report::Progress(attempt, progress) => {
             service.fleet.send(Event::Progressed { attempt, worker, progress }).await;
             Ok(())
@@ -184,17 +188,22 @@ async fn hear(
             service.fleet.send(Event::Draining { worker }).await;
             Ok(())
         }
-        Report::Executed(..) | Report::Proved { .. } | Report::Delivered(_) | Report::Failed(..) => {
-            recorder.send(report).await.map_err(|_| End::Told("the coordinator is stopping"))
-        }
+        Report::Executed(..)
+        | Report::Proved { .. }
+        | Report::Delivered(_)
+        | Report::Failed(..)
+        | Report::Declined(..) => recorder.send(report).await.map_err(|_| End::Told("the coordinator is stopping")),
     }
 }
 
 /// Records what one session reports, in the order in which it came. Runs in a task of its own: the end of the session
-/// cuts nothing off.
-async fn record(worker: WorkerId, mut reports: mpsc::Receiver<Report>, service: Service) {
+/// cuts nothing off. What cannot be recorded ends the session, since the worker says it again in the next one.
+async fn record(worker: WorkerId, session: SessionId, mut reports: mpsc::Receiver<Report>, service: Service) {
     while let Some(report) = reports.recv().await {
-        service.record(worker, report).await;
+        if let Err(error) = service.record(worker, report).await {
+            tracing::error!(worker.id = %worker, error = &error as &dyn std::error::Error, "a report was not recorded");
+            return service.fleet.disconnect(worker, session, "the coordinator's store is not available").await;
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hierophant_core::{Event, QueuedRequest, Request};
+use hierophant_core::{Event, Happening, QueuedRequest, Request, RequestState};
 use network_lib::{
-    ArtifactId, ArtifactKind, AttemptId, Fault, RequestId, WorkerId,
+    ArtifactId, ArtifactKind, AttemptId, Fault, FaultClass, RequestId, WorkerId,
     protocol::{Assignment, Instruction, Next, Source},
 };
 
@@ -34,11 +34,12 @@ impl Service {
     ///
     /// A crash before the write leaves the request queued; a crash after it leaves a lease that the worker does not
     /// know of, which is given up when the worker says hello without it.
-    pub(crate) async fn claim(&self, id: RequestId, worker: WorkerId, prover: usize) {
+    pub(crate) async fn claim(&self, id: RequestId, worker: WorkerId, prover: usize, is_hedge: bool) {
         let attempt = AttemptId::random(&mut rand::rng());
-        match self.lease(id, worker, prover, attempt).await {
+        match self.lease(id, worker, prover, attempt, is_hedge).await {
             Ok(assignment) => {
-                tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, "a request was assigned");
+                tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, is_hedge,
+                    "a request was assigned");
                 self.fleet.send(Event::Claimed { request: id, worker, prover, attempt }).await;
                 self.fleet.instruct(worker, Instruction::Assign(Box::new(assignment))).await;
                 self.release_if_settled(id, attempt).await;
@@ -47,7 +48,27 @@ impl Service {
                 let requeue = self.still_waiting(id).await;
                 tracing::warn!(request.id = %id, worker.id = %worker, error = &error as &dyn std::error::Error,
                     "a request could not be assigned");
-                self.fleet.send(Event::ClaimFailed { request: id, worker, prover, requeue }).await;
+                self.fleet.send(Event::ClaimFailed { worker, prover, requeue }).await;
+            }
+        }
+    }
+
+    /// Tells a worker again of an attempt that it did not answer for, unless that has come to an end meanwhile.
+    pub(crate) async fn remind(&self, attempt: AttemptId, id: RequestId, worker: WorkerId, prover: usize) {
+        let request = match self.store.request(id).await {
+            Ok(Some(request)) if request.state.holder(attempt) == Some(worker) => request,
+            Ok(_) => return self.fleet.release(id, vec![attempt], "the attempt has ended").await,
+            Err(error) => return tracing::warn!(attempt.id = %attempt, error = %error, "a worker was not told again"),
+        };
+        match self.sources(&request).await {
+            Ok((program, stdin)) => {
+                tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, "a worker is told again");
+                let assignment = assignment(&request, attempt, prover, program, stdin);
+                self.fleet.instruct(worker, Instruction::Assign(Box::new(assignment))).await;
+            }
+            Err(error) => {
+                tracing::warn!(attempt.id = %attempt, error = &error as &dyn std::error::Error,
+                    "a worker was not told again");
             }
         }
     }
@@ -79,25 +100,22 @@ impl Service {
         worker: WorkerId,
         prover: usize,
         attempt: AttemptId,
+        is_hedge: bool,
     ) -> Result<Assignment, ClaimError> {
         let request = self.store.request(id).await.map_err(|source| ClaimError::Store { id, source })?;
         let request = request.ok_or(ChangeError::Unknown(id))?;
-        let program = self.source(&request, request.spec.program).await?;
-        let stdin = self.source(&request, request.spec.stdin).await?;
-        let (request, _) = self.change(id, |request, now| request.lease(attempt, worker, now)).await?;
-        let spec = &request.spec;
-        Ok(Assignment {
-            attempt,
-            request: id,
-            prover,
-            mode: spec.mode,
-            circuit_version: spec.circuit_version.clone(),
-            vk_hash: spec.vk_hash,
-            program,
-            stdin,
-            cycle_limit: spec.cycle_limit,
-            gas_limit: spec.gas_limit,
-        })
+        let (program, stdin) = self.sources(&request).await?;
+        let decide = |request: &Request, now| {
+            if is_hedge { request.hedge(attempt, worker, now) } else { request.lease(attempt, worker, now) }
+        };
+        let (request, _) = self.change(id, decide).await?;
+        Ok(assignment(&request, attempt, prover, program, stdin))
+    }
+
+    /// Where a worker gets the program and the input.
+    async fn sources(&self, request: &Request) -> Result<(Source, Source), ClaimError> {
+        let program = self.source(request, request.spec.program).await?;
+        Ok((program, self.source(request, request.spec.stdin).await?))
     }
 
     async fn source(&self, request: &Request, id: ArtifactId) -> Result<Source, ClaimError> {
@@ -111,48 +129,98 @@ impl Service {
     /// and fleet finds it.
     async fn still_waiting(&self, id: RequestId) -> Option<QueuedRequest> {
         let request: Arc<Request> = self.store.request(id).await.ok().flatten()?;
-        (request.state == hierophant_core::RequestState::Queued).then(|| QueuedRequest::from(&*request))
+        (request.state == RequestState::Queued).then(|| QueuedRequest::from(&*request))
     }
 
     /// A request may be cancelled or expire between the write of its lease and the fleet's note of it; the fleet then
     /// heard of the end before the beginning. Whoever wrote last is seen here.
     async fn release_if_settled(&self, id: RequestId, attempt: AttemptId) {
         if let Ok(Some(request)) = self.store.request(id).await
-            && request.state.current_attempt().map(|(current, _)| current) != Some(attempt)
+            && request.state.holder(attempt).is_none()
         {
-            self.fleet.release(id, Some(attempt), "the request ended meanwhile").await;
-            if request.state == hierophant_core::RequestState::Queued {
-                self.fleet.send(Event::Queued(QueuedRequest::from(&*request))).await;
-            }
+            self.fleet.release(id, vec![attempt], "the request ended meanwhile").await;
+            self.tell_what_follows(&request).await;
         }
     }
 
-    /// Contact with a worker was lost for too long: its attempt is given up.
+    /// An attempt is given up: contact with its worker was lost for too long, or the worker does not have it. Should it
+    /// be connected all the same, it is told to stop.
     pub(crate) async fn lose(&self, attempt: AttemptId, id: RequestId, worker: WorkerId, reason: String) {
         tracing::warn!(request.id = %id, attempt.id = %attempt, worker.id = %worker, reason, "an attempt was lost");
-        self.end_attempt(id, attempt, Fault::lost(reason)).await;
+        let answer = Instruction::Cancel { attempt, reason: reason.clone() };
+        if let Err(error) = self.end_attempt(id, attempt, worker, Fault::lost(reason), answer).await {
+            tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
+                "an attempt could not be ended; the next comparison of store and fleet will");
+        }
     }
 
-    /// Ends the attempt that holds the request, and tells the fleet what follows.
-    pub(super) async fn end_attempt(&self, id: RequestId, attempt: AttemptId, fault: Fault) {
+    /// Ends an attempt that holds its request, tells its worker `answer`, and the fleet what follows. A stale attempt
+    /// ends nothing, and gets its answer all the same.
+    ///
+    /// # Errors
+    /// When the store did not write it: then nothing has changed.
+    pub(super) async fn end_attempt(
+        &self,
+        id: RequestId,
+        attempt: AttemptId,
+        worker: WorkerId,
+        fault: Fault,
+        answer: Instruction,
+    ) -> Result<(), ChangeError> {
         let policy = self.settings.retry;
         let decide = |request: &Request, now| request.fail(attempt, fault.clone(), &policy, now);
-        match self.change(id, decide).await {
-            Ok((request, _)) => {
-                tracing::info!(request.id = %id, attempt.id = %attempt, fault = %fault, state = request.state.name(),
-                    "an attempt ended without a proof");
-                self.fleet.send(Event::Settled { request: id, attempt: Some(attempt) }).await;
-                if request.state == hierophant_core::RequestState::Queued {
-                    self.fleet.send(Event::Queued(QueuedRequest::from(&*request))).await;
-                }
+        let (request, change) = match self.change(id, decide).await {
+            Ok(changed) => changed,
+            Err(ChangeError::Impossible(_) | ChangeError::Unknown(_)) => {
+                tracing::debug!(request.id = %id, attempt.id = %attempt, "a stale failure was ignored");
+                self.fleet.instruct(worker, answer).await;
+                self.fleet.send(Event::Released { attempt }).await;
+                return Ok(());
             }
-            Err(ChangeError::Impossible(stale)) => {
-                tracing::debug!(request.id = %id, attempt.id = %attempt, reason = %stale, "a stale failure was ignored");
-            }
-            Err(error) => {
-                tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
-                    "an attempt could not be ended; the next comparison of store and fleet will");
-            }
+            Err(error) => return Err(error),
+        };
+        tracing::info!(request.id = %id, attempt.id = %attempt, fault = %fault, state = request.state.name(),
+            "an attempt ended without a proof");
+        self.fleet.instruct(worker, answer).await;
+        // Before its prover is free again: a worker that breaks everything is given no more at once.
+        if matches!(fault.class, FaultClass::Worker | FaultClass::Resources) {
+            self.fleet.send(Event::Failed { worker, request: id, class: fault.class }).await;
         }
+        self.fleet.send(Event::Released { attempt }).await;
+        if let Happening::AttemptEnded { superseded, .. } = change.happening
+            && request.state.is_terminal()
+        {
+            self.fleet.release(id, superseded, "the request has ended").await;
+        }
+        self.tell_what_follows(&request).await;
+        Ok(())
+    }
+
+    /// Tells the fleet of a request that waits again, or whose deadline alone is to be watched.
+    async fn tell_what_follows(&self, request: &Request) {
+        let (id, deadline) = (request.id, request.spec.deadline);
+        match request.state {
+            RequestState::Queued => self.fleet.send(Event::Queued(QueuedRequest::from(request))).await,
+            RequestState::Leased { .. } | RequestState::Verifying { .. } => {
+                self.fleet.send(Event::Watched { request: id, deadline }).await;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn assignment(request: &Request, attempt: AttemptId, prover: usize, program: Source, stdin: Source) -> Assignment {
+    let spec = &request.spec;
+    Assignment {
+        attempt,
+        request: request.id,
+        prover,
+        mode: spec.mode,
+        circuit_version: spec.circuit_version.clone(),
+        vk_hash: spec.vk_hash,
+        program,
+        stdin,
+        cycle_limit: spec.cycle_limit,
+        gas_limit: spec.gas_limit,
     }
 }

@@ -71,13 +71,15 @@ impl Service {
                 return Ok(());
             }
             Err(ChangeError::Unknown(id)) => return Err(CancelError::Unknown(id)),
-            Err(ChangeError::Store { id, source }) => return Err(CancelError::Store { id, source }),
+            Err(ChangeError::Store { source, .. } | ChangeError::Attempt { source, .. }) => {
+                return Err(CancelError::Store { id, source });
+            }
         };
-        let attempt = match change.happening {
+        let superseded = match change.happening {
             Happening::Cancelled { superseded } => superseded,
-            _ => None,
+            _ => Vec::new(),
         };
-        self.fleet.release(id, attempt, "cancelled by its requester").await;
+        self.fleet.release(id, superseded, "cancelled by its requester").await;
         tracing::info!(request.id = %id, requester = %request.spec.requester, "cancelled a request");
         Ok(())
     }

@@ -21,7 +21,7 @@ impl Service {
             }
             Err(ChangeError::Unknown(_) | ChangeError::Impossible(TransitionError::Ended { .. })) => {}
             Err(ChangeError::Impossible(_)) => self.look_again(id).await,
-            Err(error @ ChangeError::Store { .. }) => {
+            Err(error @ (ChangeError::Store { .. } | ChangeError::Attempt { .. })) => {
                 tracing::error!(request.id = %id, error = &error as &dyn std::error::Error,
                     "an expired request could not be ended");
                 self.look_again(id).await;

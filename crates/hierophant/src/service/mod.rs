@@ -26,6 +26,7 @@ use network_lib::{AttemptId, RequestId};
 use proving::Verifier;
 
 use self::permission::listed;
+pub(crate) use self::recover::Welcome;
 pub use self::{
     artifacts::CreateArtifactError,
     cancel::CancelError,
@@ -86,6 +87,15 @@ pub enum ChangeError {
     /// The change is not possible (any more).
     #[error(transparent)]
     Impossible(#[from] TransitionError),
+    /// The store did not say what attempt this is.
+    #[error("could not look up attempt {attempt}")]
+    Attempt {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Why.
+        #[source]
+        source: StorageError,
+    },
     /// The store did not do it.
     #[error("could not change request {id}")]
     Store {

@@ -2,17 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hierophant_core::{Event, QueuedRequest, Request, RequestState, Verdict, reconcile};
+use hierophant_core::{Event, HeldLease, Holder, QueuedRequest, Request, RequestState, Standing, Verdict, reconcile};
 use network_lib::{
-    AttemptId, Fault, RequestId, WorkerId, WorkerProfile,
-    protocol::{InHand, Instruction},
+    AttemptId, RequestId, WorkerId, WorkerProfile,
+    protocol::{InHand, Instruction, Stage},
 };
 
-use super::Service;
-use crate::store::StorageError;
+use super::{ChangeError, Service};
+use crate::{fleet::FleetView, store::StorageError};
 
 /// Younger changes are left alone when store and fleet are compared: the fleet may not have heard of them yet.
 const SETTLING_TIME: Duration = Duration::from_secs(10);
+
+/// What is found when a worker says hello.
+pub(crate) struct Welcome {
+    /// The attempts that are rightfully its own.
+    pub(crate) leases: Vec<HeldLease>,
+    /// What it is to be told about the others.
+    pub(crate) answers: Vec<Instruction>,
+    /// What is held against it.
+    pub(crate) standing: Standing,
+}
 
 impl Service {
     /// Tells a fresh fleet of every open request, and takes up the checks that a crash cut off.
@@ -30,13 +40,20 @@ impl Service {
     /// Tells the fleet of one open request.
     async fn announce(&self, request: &Arc<Request>) {
         let (id, deadline) = (request.id, request.spec.deadline);
+        let work = QueuedRequest::from(&**request);
+        let remember = |Holder { attempt, worker }| Event::Remembered { attempt, work: work.clone(), worker };
         match request.state {
-            RequestState::Queued => self.fleet.send(Event::Queued(QueuedRequest::from(&**request))).await,
-            RequestState::Leased { attempt, worker } => {
-                self.fleet.send(Event::Remembered { attempt, request: id, worker, deadline }).await;
+            RequestState::Queued => self.fleet.send(Event::Queued(work)).await,
+            RequestState::Leased { .. } => {
+                for holder in request.state.holders() {
+                    self.fleet.send(remember(holder)).await;
+                }
             }
-            RequestState::Verifying { attempt, worker } => {
+            RequestState::Verifying { attempt, worker, hedge } => {
                 self.fleet.send(Event::Watched { request: id, deadline }).await;
+                if let Some(hedge) = hedge {
+                    self.fleet.send(remember(hedge)).await;
+                }
                 self.check_proof(id, attempt, worker);
             }
             _ => {}
@@ -56,68 +73,81 @@ impl Service {
         let now = self.clock.now().time;
         let settled: Vec<_> =
             open.into_iter().filter(|request| now.since(request.updated_at) > SETTLING_TIME).collect();
-        let ids: Vec<RequestId> = settled.iter().map(|request| request.id).collect();
-        let known = self
-            .fleet
-            .inspect(move |view| ids.iter().map(|id| view.fleet().knows(*id)).collect::<Vec<_>>())
-            .await
-            .unwrap_or_default();
-        for (request, is_known) in settled.iter().zip(known) {
-            match request.state {
-                RequestState::Verifying { attempt, worker } => self.check_proof(request.id, attempt, worker),
-                _ if is_known => {}
-                RequestState::Leased { attempt, .. } => {
-                    tracing::warn!(request.id = %request.id, attempt.id = %attempt, "a lease that nobody holds");
-                    self.end_attempt(request.id, attempt, Fault::lost("nobody held the lease any more")).await;
+        let subjects: Vec<(RequestId, Vec<AttemptId>)> = settled
+            .iter()
+            .map(|request| (request.id, request.state.holders().map(|holder| holder.attempt).collect()))
+            .collect();
+        // What the fleet does not know of: whether the request, and which of its attempts.
+        let unknown = |view: &FleetView<'_>| {
+            let in_work = view.fleet().in_work();
+            let look = |(request, attempts): (RequestId, Vec<AttemptId>)| {
+                let is_known = in_work.contains(&request) || view.fleet().is_waiting(request);
+                (is_known, attempts.into_iter().filter(|attempt| view.fleet().lease(*attempt).is_none()).collect())
+            };
+            subjects.into_iter().map(look).collect::<Vec<(bool, Vec<AttemptId>)>>()
+        };
+        let unknown = self.fleet.inspect(unknown).await.unwrap_or_default();
+        for (request, (is_known, strays)) in settled.iter().zip(unknown) {
+            let checked = match request.state {
+                RequestState::Verifying { attempt, worker, .. } => {
+                    self.check_proof(request.id, attempt, worker);
+                    Some(attempt)
                 }
-                _ => {
+                RequestState::Queued if !is_known => {
                     tracing::warn!(request.id = %request.id, "a request that waited unseen");
                     self.announce(request).await;
+                    None
                 }
+                _ => None,
+            };
+            for attempt in strays.into_iter().filter(|stray| Some(*stray) != checked) {
+                tracing::warn!(request.id = %request.id, attempt.id = %attempt, "a lease that nobody holds");
+                let Some(worker) = request.state.holder(attempt) else { continue };
+                self.lose(attempt, request.id, worker, "nobody held the lease any more".to_owned()).await;
             }
         }
     }
 
-    /// What becomes of the attempts that a worker has in hand: the leases that are rightfully its own, and what it is
-    /// to be told about the others.
+    /// What becomes of the attempts that a worker has in hand.
     ///
     /// # Errors
     /// [`StorageError`] when an attempt could not be looked up; the worker keeps everything and comes back.
-    pub(crate) async fn welcome(
-        &self,
-        worker: WorkerId,
-        in_hand: Vec<InHand>,
-    ) -> Result<(Vec<(AttemptId, RequestId, usize, bool)>, Vec<Instruction>), StorageError> {
+    pub(crate) async fn welcome(&self, worker: WorkerId, in_hand: Vec<InHand>) -> Result<Welcome, StorageError> {
         let mut leases = Vec::new();
         let mut answers = Vec::new();
         for in_hand in in_hand {
-            let attempt = in_hand.attempt;
-            let lease = (attempt, in_hand.request, in_hand.prover, !in_hand.is_proved);
+            let InHand { attempt, prover, stage, .. } = in_hand;
+            let is_proving = stage == Stage::Working;
+            let lease = |request: &Request| HeldLease { attempt, work: request.into(), prover, is_proving };
             let request = self.request_of(worker, &in_hand).await?;
             let verdict = reconcile(request.as_deref(), worker, &in_hand);
             tracing::info!(attempt.id = %attempt, worker.id = %worker, verdict = ?verdict,
                 "a worker came with an attempt in hand");
-            let holds_request =
-                request.as_ref().and_then(|request| request.state.current_attempt()) == Some((attempt, worker));
+            let holds = |request: &&Arc<Request>| request.state.holder(attempt) == Some(worker);
             match verdict {
-                Verdict::Continue => leases.push(lease),
+                Verdict::Continue => leases.extend(request.as_deref().map(lease)),
                 Verdict::Resume => {
                     match self.change(in_hand.request, |request, now| request.resume(attempt, worker, now)).await {
-                        Ok(_) => leases.push(lease),
+                        Ok((request, _)) => leases.push(lease(&request)),
+                        Err(ChangeError::Store { source, .. }) => return Err(source),
                         Err(error) => answers.push(Instruction::Cancel { attempt, reason: error.to_string() }),
                     }
                 }
                 Verdict::Deliver => {
-                    if holds_request {
-                        leases.push(lease);
-                    }
+                    leases.extend(request.as_ref().filter(holds).map(|request| lease(request)));
                     answers.push(self.deliver_instruction(attempt));
                 }
                 Verdict::Forget => answers.push(Instruction::Stored(attempt)),
                 Verdict::Stop(reason) => answers.push(Instruction::Cancel { attempt, reason: reason.to_owned() }),
+                Verdict::Keep => {
+                    tracing::warn!(attempt.id = %attempt, request.id = %in_hand.request, worker.id = %worker,
+                        "a worker has a proof of a request that is not known here, as after a restore of an old copy \
+                         of the database; it keeps the proof");
+                }
             }
         }
-        Ok((leases, answers))
+        let standing = self.store.worker_standing(worker).await?;
+        Ok(Welcome { leases, answers, standing })
     }
 
     /// The request of an attempt in hand, if that attempt was once given to this worker for it.
@@ -134,6 +164,13 @@ impl Service {
         let now = self.clock.now().time;
         if let Err(error) = self.store.worker_joined(profile.id, &profile.name, address, now).await {
             tracing::warn!(worker.id = %profile.id, error = %error, "a worker's arrival was not recorded");
+        }
+    }
+
+    /// Notes what is held against a worker, for the next start.
+    pub(crate) async fn note_standing(&self, worker: WorkerId, standing: &Standing) {
+        if let Err(error) = self.store.note_standing(worker, standing).await {
+            tracing::warn!(worker.id = %worker, error = %error, "a worker's standing was not recorded");
         }
     }
 

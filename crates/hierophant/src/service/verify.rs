@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hierophant_core::{Happening, Request, TransitionError};
+use hierophant_core::{Event, Happening, Request, TransitionError};
 use network_lib::{AttemptId, Fault, RequestId, WorkerId, protocol::Instruction};
 use proving::{VerifyError, VerifyOrder};
 
@@ -48,7 +48,8 @@ impl Service {
                     tracing::error!(request.id = %id, attempt.id = %attempt, cause, "a proof could not be checked");
                     if self.clock.now().time > request.spec.deadline {
                         let fault = Fault::lost(format!("the proof could not be checked before the deadline: {cause}"));
-                        return self.end_attempt(id, attempt, fault).await;
+                        let reason = fault.cause.clone();
+                        return self.give_up(id, attempt, worker, fault, reason).await;
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
@@ -90,16 +91,18 @@ impl Service {
         match self.change(id, |request, now| request.fulfil(attempt, worker, is_mock, now)).await {
             Ok((_, change)) => {
                 tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, is_mock, "a request is fulfilled");
-                if let Happening::Fulfilled { superseded: Some(superseded), .. } = change.happening {
-                    self.fleet.release(id, Some(superseded), "another proof of this request was accepted first").await;
+                if let Happening::Fulfilled { superseded, .. } = change.happening {
+                    self.fleet.release(id, superseded, "another proof of this request was accepted first").await;
                 }
                 self.fleet.instruct(worker, stored).await;
-                self.fleet.send(hierophant_core::Event::Settled { request: id, attempt: Some(attempt) }).await;
+                self.fleet.send(Event::Released { attempt }).await;
+                self.fleet.send(Event::Succeeded { worker }).await;
             }
             Err(ChangeError::Impossible(TransitionError::Ended { state })) => {
                 tracing::info!(request.id = %id, attempt.id = %attempt, state, "a proof came too late to be needed");
                 self.fleet.instruct(worker, stored).await;
-                self.fleet.send(hierophant_core::Event::Settled { request: id, attempt: Some(attempt) }).await;
+                self.fleet.send(Event::Released { attempt }).await;
+                self.fleet.send(Event::Succeeded { worker }).await;
             }
             Err(error) => {
                 tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
@@ -110,7 +113,17 @@ impl Service {
 
     async fn reject(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, reason: String) {
         tracing::warn!(request.id = %id, attempt.id = %attempt, worker.id = %worker, reason, "a proof did not verify");
-        self.end_attempt(id, attempt, Fault::worker(format!("the proof did not verify: {reason}"))).await;
-        self.fleet.instruct(worker, Instruction::Rejected { attempt, reason }).await;
+        let fault = Fault::worker(format!("the proof did not verify: {reason}"));
+        self.give_up(id, attempt, worker, fault, reason).await;
+    }
+
+    /// Ends an attempt whose proof does not count. When the store does not write it, the next comparison of store and
+    /// fleet has the proof checked again.
+    async fn give_up(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, fault: Fault, reason: String) {
+        let answer = Instruction::Rejected { attempt, reason };
+        if let Err(error) = self.end_attempt(id, attempt, worker, fault, answer).await {
+            tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
+                "that a proof does not count could not be recorded");
+        }
     }
 }

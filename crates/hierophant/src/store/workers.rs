@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hierophant_core::Timestamp;
+use hierophant_core::{Standing, Timestamp};
 use network_lib::WorkerId;
 
 use super::StorageError;
@@ -36,7 +36,7 @@ pub struct WorkerRecord {
     pub failed_attempts: u64,
 }
 
-/// Workers that have been here, for people: no decision rests on these rows.
+/// Workers that have been here. All but their standing is for people.
 #[async_trait]
 pub trait Workers {
     /// A session began. Clears an earlier departure of the same worker.
@@ -44,6 +44,12 @@ pub trait Workers {
 
     /// A session ended.
     async fn worker_left(&self, id: WorkerId, at: Timestamp, reason: &str) -> Result<(), StorageError>;
+
+    /// What is held against a worker. Nothing is against one that never was here.
+    async fn worker_standing(&self, id: WorkerId) -> Result<Standing, StorageError>;
+
+    /// What is held against a worker from now on; nothing happens for one that never was here.
+    async fn note_standing(&self, id: WorkerId, standing: &Standing) -> Result<(), StorageError>;
 
     /// What a worker has done here, by its attempts. A worker that never was here has done nothing.
     async fn worker_record(&self, id: WorkerId) -> Result<WorkerRecord, StorageError>;

@@ -5,6 +5,7 @@
 
 mod coordinator;
 mod delivering;
+mod failing;
 mod hinting;
 mod joining;
 mod restarting;

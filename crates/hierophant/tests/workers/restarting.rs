@@ -5,7 +5,7 @@ use std::time::Duration;
 use hierophant_core::{FleetSettings, RequestState};
 use network_lib::{
     Digest,
-    protocol::{InHand, Instruction, Report},
+    protocol::{InHand, Instruction, Report, Stage},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ async fn a_restart_costs_no_proving_time_the_worker_goes_on_and_delivers() {
     let assignment = worker.assigned().await;
     let coordinator = coordinator.restart(directory.path()).await;
 
-    let running = InHand { attempt: assignment.attempt, request: id, prover: 0, is_proved: false };
+    let running = InHand { attempt: assignment.attempt, request: id, prover: 0, stage: Stage::Working };
     let mut worker = Worker::join_with(&coordinator, 1, vec![running]).await;
     worker.deliver(&coordinator, assignment.attempt, good_proof(&assignment)).await;
     assert_eq!(worker.hear().await, Instruction::Stored(assignment.attempt));
@@ -50,7 +50,7 @@ async fn a_proof_made_while_the_coordinator_was_away_is_asked_for_at_the_next_he
     let attempt = assignment.attempt;
     let coordinator = coordinator.restart(directory.path()).await;
 
-    let proved = InHand { attempt, request: id, prover: 0, is_proved: true };
+    let proved = InHand { attempt, request: id, prover: 0, stage: Stage::Proved };
     let mut worker = Worker::join_with(&coordinator, 1, vec![proved]).await;
     let Instruction::Deliver { url, .. } = worker.hear().await else { panic!("the proof is wanted") };
     worker.upload(&coordinator, &url, good_proof(&assignment)).await;
@@ -101,7 +101,7 @@ async fn work_of_a_worker_that_vanished_goes_to_another_and_its_late_proof_still
     assert_ne!(again.attempt, assignment.attempt);
 
     // The first comes back with the proof while the second is at work: first verified proof wins.
-    let proved = InHand { attempt: assignment.attempt, request: id, prover: 0, is_proved: true };
+    let proved = InHand { attempt: assignment.attempt, request: id, prover: 0, stage: Stage::Proved };
     let mut first = Worker::join_with(&coordinator, 1, vec![proved]).await;
     let Instruction::Deliver { url, .. } = first.hear().await else { panic!("a late proof is wanted") };
     first.upload(&coordinator, &url, good_proof(&assignment)).await;
@@ -122,6 +122,8 @@ async fn a_worker_that_forgot_its_attempt_loses_it_at_once() {
     let first = worker.assigned().await;
     drop(worker);
     let mut worker = Worker::join(&coordinator, 1).await;
+    let told = worker.hear().await;
+    assert!(matches!(told, Instruction::Cancel { attempt, .. } if attempt == first.attempt), "{told:?}");
     let second = worker.assigned().await;
     assert_eq!(second.request, id);
     assert_ne!(second.attempt, first.attempt);

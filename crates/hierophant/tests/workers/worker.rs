@@ -41,18 +41,18 @@ pub(crate) fn profile(n: u8) -> WorkerProfile {
     }
 }
 
-pub(crate) fn hello(n: u8, in_hand: Vec<InHand>) -> Report {
-    Report::Hello { version: CONTEMPLANT_VERSION.to_owned(), profile: profile(n), in_hand }
-}
-
 impl Worker {
     pub(crate) async fn join(coordinator: &Coordinator, n: u8) -> Self {
         Self::join_with(coordinator, n, Vec::new()).await
     }
 
     pub(crate) async fn join_with(coordinator: &Coordinator, n: u8, in_hand: Vec<InHand>) -> Self {
-        let mut worker = Self::dial(coordinator, n).await;
-        worker.say(hello(n, in_hand)).await;
+        Self::join_as(coordinator, profile(n), in_hand).await
+    }
+
+    pub(crate) async fn join_as(coordinator: &Coordinator, profile: WorkerProfile, in_hand: Vec<InHand>) -> Self {
+        let mut worker = Self::dial(coordinator, profile.id.as_bytes()[0]).await;
+        worker.say(Report::Hello { version: CONTEMPLANT_VERSION.to_owned(), profile, in_hand }).await;
         let welcome = worker.hear().await;
         assert!(matches!(welcome, Instruction::Welcome(_)), "{welcome:?}");
         worker
@@ -107,6 +107,16 @@ impl Worker {
         }
     }
 
+    /// The next instruction that is not about what may come next.
+    pub(crate) async fn hear_unless_prefetch(&mut self) -> Instruction {
+        loop {
+            let instruction = self.hear().await;
+            if !matches!(instruction, Instruction::Prefetch { .. }) {
+                return instruction;
+            }
+        }
+    }
+
     /// The reason that the coordinator gives for ending the session.
     pub(crate) async fn hear_the_end(&mut self) -> String {
         loop {
@@ -119,8 +129,11 @@ impl Worker {
     }
 
     pub(crate) async fn assigned(&mut self) -> Assignment {
-        match self.hear().await {
-            Instruction::Assign(assignment) => *assignment,
+        match self.hear_unless_prefetch().await {
+            Instruction::Assign(assignment) => {
+                self.say(Report::Accepted(assignment.attempt)).await;
+                *assignment
+            }
             other => panic!("expected an assignment: {other:?}"),
         }
     }

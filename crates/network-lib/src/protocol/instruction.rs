@@ -83,7 +83,7 @@ pub enum Instruction {
         /// Where to PUT it. Holds a capability: not for logs.
         url: String,
     },
-    /// The proof is safe, or not needed any more: forget the attempt.
+    /// How the attempt ended is recorded, and its proof is safe or not needed: forget the attempt.
     Stored(AttemptId),
     /// The proof did not verify: forget the attempt.
     Rejected {

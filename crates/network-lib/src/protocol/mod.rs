@@ -10,6 +10,8 @@
 //!                                    ◄── Deliver{url}
 //!   HTTP PUT, then Delivered         ──►
 //!                                    ◄── Stored | Rejected     (only now may the worker delete)
+//!   Failed                           ──►
+//!                                    ◄── Stored                (only now may the worker forget)
 //!                                    ◄── Prefetch{sources}     (a hint, while a prover is busy)
 //! ```
 //! Heartbeats go both ways; any message counts as a sign of life. Every message may be repeated: the attempt id
@@ -21,7 +23,7 @@ mod report;
 mod wire;
 
 pub use instruction::{Assignment, Instruction, Next, Settings, Source};
-pub use report::{Execution, InHand, Progress, Report};
+pub use report::{Execution, InHand, Progress, Report, Stage};
 
 /// Largest frame of this protocol, in bytes. Only control travels here; longer frames end the session.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;

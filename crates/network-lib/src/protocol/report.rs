@@ -40,8 +40,19 @@ pub struct InHand {
     pub request: RequestId,
     /// Index of the prover that works on it.
     pub prover: usize,
-    /// Whether its proof lies on the worker's disk.
-    pub is_proved: bool,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+/// How far an attempt in hand has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for its prover, or is being proved.
+    Working,
+    /// Its proof lies on the worker's disk.
+    Proved,
+    /// It failed, and the worker does not know yet that the coordinator knows.
+    Failed,
 }
 
 /// A message from a worker to its coordinator.
@@ -75,8 +86,11 @@ pub enum Report {
     },
     /// The proof was uploaded to the address that `Deliver` named.
     Delivered(AttemptId),
-    /// The attempt failed.
+    /// The attempt failed. Told again in each session until the coordinator answers
+    /// [`Stored`](super::Instruction::Stored).
     Failed(AttemptId, Fault),
+    /// The worker did not take the attempt in, for this reason. Nothing was done, and nothing is at fault.
+    Declined(AttemptId, String),
     /// No more attempts, please.
     Draining,
     /// The provers that are ready now, in the order of their indices.
@@ -131,6 +145,7 @@ impl From<Report> for Kind {
                 fault: fault.class.name().to_owned(),
                 cause: fault.cause,
             }),
+            Report::Declined(attempt, cause) => Self::Declined(wire::Declined { attempt: id(attempt), cause }),
             Report::Draining => Self::Draining(wire::Draining {}),
             Report::ProversChanged(provers) => {
                 Self::ProversChanged(wire::ProversChanged { provers: provers.into_iter().map(Into::into).collect() })
@@ -175,6 +190,7 @@ impl TryFrom<Kind> for Report {
                     .ok_or_else(|| ProtocolError::field("fault", "expected guest, resources or worker"))?;
                 Self::Failed(id(&failed.attempt)?, Fault::new(class, failed.cause))
             }
+            Kind::Declined(declined) => Self::Declined(id(&declined.attempt)?, Fault::lost(declined.cause).cause),
             Kind::Draining(_) => Self::Draining,
             Kind::ProversChanged(changed) => Self::ProversChanged(provers(changed.provers)?),
         })
@@ -224,7 +240,8 @@ impl From<InHand> for wire::InHand {
             attempt: in_hand.attempt.as_bytes().to_vec(),
             request: in_hand.request.as_bytes().to_vec(),
             prover: u32::try_from(in_hand.prover).unwrap_or(u32::MAX),
-            proved: in_hand.is_proved,
+            proved: in_hand.stage == Stage::Proved,
+            failed: in_hand.stage == Stage::Failed,
         }
     }
 }
@@ -237,7 +254,11 @@ impl TryFrom<wire::InHand> for InHand {
             attempt: wire::bytes("attempt", &in_hand.attempt)?,
             request: wire::bytes("request", &in_hand.request)?,
             prover: in_hand.prover as usize,
-            is_proved: in_hand.proved,
+            stage: match in_hand {
+                wire::InHand { proved: true, .. } => Stage::Proved,
+                wire::InHand { failed: true, .. } => Stage::Failed,
+                _ => Stage::Working,
+            },
         })
     }
 }

@@ -18,6 +18,10 @@ fn prover() -> ProverProfile {
     }
 }
 
+fn in_hand(stage: Stage) -> InHand {
+    InHand { attempt: ATTEMPT, request: RequestId::new([3; 32]), prover: 0, stage }
+}
+
 fn reports() -> Vec<Report> {
     vec![
         Report::Hello {
@@ -28,7 +32,7 @@ fn reports() -> Vec<Report> {
                 provers: vec![prover()],
                 magister_drop_endpoint: Some("http://magister/drop/1".to_owned()),
             },
-            in_hand: vec![InHand { attempt: ATTEMPT, request: RequestId::new([3; 32]), prover: 0, is_proved: true }],
+            in_hand: vec![in_hand(Stage::Proved)],
         },
         Report::Heartbeat,
         Report::Accepted(ATTEMPT),
@@ -73,6 +77,20 @@ fn instructions() -> Vec<Instruction> {
 }
 
 /// Messages that were added later, each kind with a snapshot of its own, so that none disturbs the others'.
+fn endings() -> Vec<Report> {
+    let profile = WorkerProfile {
+        id: WorkerId::new([2; 16]),
+        name: "Habakkuk".to_owned(),
+        provers: Vec::new(),
+        magister_drop_endpoint: None,
+    };
+    let in_hand = vec![in_hand(Stage::Failed), in_hand(Stage::Working)];
+    vec![
+        Report::Hello { version: "0.1.0".to_owned(), profile, in_hand },
+        Report::Declined(ATTEMPT, "the worker is stopping".to_owned()),
+    ]
+}
+
 fn hints() -> Vec<Instruction> {
     let source = |url: &str| Source { url: url.to_owned(), digest: Digest::new([6; 32]), size: 7 };
     let (program, stdin) = (source("/artifacts/x"), source("/artifacts/y"));
@@ -85,7 +103,7 @@ fn hints() -> Vec<Instruction> {
 
 #[test]
 fn every_message_reads_back_as_it_was_written() {
-    for report in reports() {
+    for report in reports().into_iter().chain(endings()) {
         assert_eq!(Report::decode(&report.clone().encode()), Ok(report));
     }
     for instruction in instructions().into_iter().chain(hints()) {
@@ -99,6 +117,7 @@ fn the_bytes_of_version_1_stay_as_they_are() {
     let golden = |bytes: Vec<Vec<u8>>| bytes.into_iter().map(hex::encode).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!("reports", golden(reports().into_iter().map(Report::encode).collect()));
     insta::assert_snapshot!("instructions", golden(instructions().into_iter().map(Instruction::encode).collect()));
+    insta::assert_snapshot!("endings", golden(endings().into_iter().map(Report::encode).collect()));
     insta::assert_snapshot!("hints", golden(hints().into_iter().map(Instruction::encode).collect()));
 }
 

@@ -82,7 +82,7 @@ fn names(effects: &[Effect]) -> Vec<&'static str> {
 }
 
 fn said(hand: &mut Hand, now: Instant) -> Vec<Report> {
-    std::iter::from_fn(|| hand.take_report(now).map(|(report, _)| report)).collect()
+    std::iter::from_fn(|| hand.take_report(now)).collect()
 }
 
 #[test]
@@ -181,7 +181,11 @@ fn after_a_restart_work_is_taken_up_when_the_coordinator_has_welcomed_the_worker
     let records = vec![record(1, Stage::Received), record(2, Stage::Proving), record(3, proved), record(4, failed)];
     let mut hand = Hand::new(records, vec![profile(&[])]);
     let (_, in_hand) = hand.open_session();
-    assert_eq!(in_hand.iter().map(|attempt| attempt.is_proved).collect::<Vec<_>>(), [false, false, true, false]);
+    let stages: Vec<_> = in_hand.iter().map(|attempt| attempt.stage).collect();
+    assert_eq!(
+        stages,
+        [protocol::Stage::Working, protocol::Stage::Working, protocol::Stage::Proved, protocol::Stage::Failed]
+    );
     assert_eq!(names(&hand.apply(Event::Welcomed)), ["fetch", "fetch"]);
     assert_eq!(
         said(&mut hand, Instant::now()),
@@ -191,7 +195,7 @@ fn after_a_restart_work_is_taken_up_when_the_coordinator_has_welcomed_the_worker
         ]
     );
     assert_eq!(names(&hand.apply(dismissed(1))), ["stop transfer", "forget"]);
-    assert_eq!(hand.attempts.keys().copied().collect::<Vec<_>>(), [id(2), id(3)]);
+    assert_eq!(hand.attempts.keys().copied().collect::<Vec<_>>(), [id(2), id(3), id(4)]);
 }
 
 #[test]
@@ -211,15 +215,19 @@ fn what_the_coordinator_may_have_missed_is_said_again_in_the_next_session() {
 }
 
 #[test]
-fn a_failure_is_forgotten_only_once_it_is_told() {
+fn a_failure_is_told_once_a_session_and_forgotten_when_the_coordinator_says_that_it_knows() {
     let mut hand = hand();
     let now = Instant::now();
     hand.apply(assigned(1));
     let fault = Fault::worker("no");
     let effects = hand.apply(Event::Fetched { attempt: id(1), outcome: Err(fault.clone()) });
     assert_eq!(names(&effects), ["stop transfer", "write failed"]);
-    let (report, effect) = hand.take_report(now).expect("something to say");
-    assert_eq!((report, effect), (Report::Failed(id(1), fault), Some(Effect::Forget(id(1)))));
+    for _ in 0..2 {
+        assert_eq!(said(&mut hand, now), [Report::Failed(id(1), fault.clone())]);
+        hand.open_session();
+        hand.apply(Event::Welcomed);
+    }
+    assert_eq!(names(&hand.apply(dismissed(1))), ["forget"]);
     assert!(hand.is_empty());
 }
 
@@ -253,22 +261,19 @@ fn what_cannot_be_taken_in_is_declined_with_the_reason() {
         assert_eq!(hand.apply(Event::Assigned(Box::new(assignment))), []);
         let reports = said(hand, now);
         let failed = reports.iter().find_map(|report| match report {
-            Report::Failed(_, fault) => Some(fault.to_string()),
+            Report::Declined(_, cause) => Some(cause.clone()),
             _ => None,
         });
         failed.expect("declined")
     };
     let mut hand = hand();
-    assert_eq!(reason(&mut hand, assignment(9, 3)), "worker fault: the worker has 1 provers and none with index 3");
+    assert_eq!(reason(&mut hand, assignment(9, 3)), "the worker has 1 provers and none with index 3");
     for attempt in 1..=u8::try_from(MAX_WAITING).expect("small") {
         hand.apply(assigned(attempt));
     }
-    assert_eq!(reason(&mut hand, assignment(9, 0)), "resources fault: 4 attempts wait for prover 0 already");
+    assert_eq!(reason(&mut hand, assignment(9, 0)), "4 attempts wait for prover 0 already");
     hand.apply(Event::Drain);
-    assert_eq!(
-        reason(&mut hand, assignment(9, 0)),
-        "resources fault: the worker is stopping and takes no more attempts"
-    );
+    assert_eq!(reason(&mut hand, assignment(9, 0)), "the worker is stopping and takes no more attempts");
 }
 
 #[test]
@@ -391,7 +396,7 @@ proptest! {
                     Effect::StopTransfer(_) => {}
                 }
             }
-            while let Some((report, effect)) = is_heard.then(|| hand.take_report(now)).flatten() {
+            while let Some(report) = is_heard.then(|| hand.take_report(now)).flatten() {
                 match report {
                     Report::Proved { attempt, .. } => {
                         let is_written = matches!(journal.get(&attempt), Some(Stage::Proved { .. }));
@@ -399,9 +404,6 @@ proptest! {
                     }
                     Report::Accepted(attempt) => prop_assert!(journal.contains_key(&attempt)),
                     _ => {}
-                }
-                if let Some(effect) = effect {
-                    journal.remove(&effect.attempt());
                 }
             }
         }

@@ -105,7 +105,7 @@ pub(super) fn follow(connection: &Connection, seq: i64, change: &Change) -> Resu
         Happening::Accepted | Happening::Executed { .. } | Happening::Proved { .. } | Happening::Delivered { .. } => {
             Ok(())
         }
-        Happening::Leased { attempt, worker } => {
+        Happening::Leased { attempt, worker } | Happening::Hedged { attempt, worker } => {
             let sql = "INSERT INTO attempts (id, request, worker, started_at) VALUES (?1, ?2, ?3, ?4) \
                        ON CONFLICT DO NOTHING";
             begin(connection, sql, seq, *attempt, *worker, at)
@@ -116,7 +116,10 @@ pub(super) fn follow(connection: &Connection, seq: i64, change: &Change) -> Resu
                        WHERE request = excluded.request AND worker = excluded.worker";
             begin(connection, sql, seq, *attempt, *worker, at)
         }
-        Happening::AttemptEnded { attempt, outcome, .. } => end(attempt, outcome.fault.class.name()),
+        Happening::AttemptEnded { attempt, outcome, superseded, .. } => {
+            superseded.iter().try_for_each(|running| end(running, "superseded"))?;
+            end(attempt, outcome.fault.class.name())
+        }
         Happening::Fulfilled { attempt, superseded, .. } => {
             superseded.iter().try_for_each(|running| end(running, "superseded"))?;
             end(attempt, "fulfilled")

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hierophant_core::{Change, Happening, Priority, Request, RequestSpec, RequestState, Timestamp, Tries, Variant};
-use network_lib::{AttemptId, CircuitVersion, Digest, ProofMode, RequestId, WorkerId, protocol::Execution};
+use hierophant_core::{
+    Change, Happening, Holder, Priority, Request, RequestSpec, RequestState, Timestamp, Tries, Variant,
+};
+use network_lib::{AttemptId, CircuitVersion, Digest, ProofMode, RequestId, protocol::Execution};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Value};
 
 use super::{
@@ -375,7 +377,7 @@ fn insert(connection: &Connection, fingerprint: Digest, row: &RequestRow) -> rus
 
 fn write(connection: &Connection, change: Change, row: &RequestRow) -> Result<Written<Arc<Request>>, StorageError> {
     let id = change.request.id;
-    let seq = update(connection, &change.happening, row)
+    let seq = update(connection, &change.request.state, row)
         .map_err(|error| rows::failure(&error, RequestRow::TABLE, id))?
         .ok_or(StorageError::Conflict(id))?;
     attempts::follow(connection, seq, &change)?;
@@ -385,12 +387,10 @@ fn write(connection: &Connection, change: Change, row: &RequestRow) -> Result<Wr
 }
 
 /// Replaces the version before `row`'s, and answers the row's `seq`; `None` if the request is not at that version.
-fn update(connection: &Connection, happening: &Happening, row: &RequestRow) -> rusqlite::Result<Option<i64>> {
-    let made: Option<(AttemptId, WorkerId)> = match happening {
-        Happening::Leased { attempt, worker }
-        | Happening::Resumed { attempt, worker }
-        | Happening::Fulfilled { attempt, worker, .. } => Some((*attempt, *worker)),
-        _ => None,
+fn update(connection: &Connection, state: &RequestState, row: &RequestRow) -> rusqlite::Result<Option<i64>> {
+    let made = match state {
+        RequestState::Fulfilled { attempt, worker, .. } => Some(Holder { attempt: *attempt, worker: *worker }),
+        other => other.holders().next(),
     };
     connection
         .prepare_cached(
@@ -406,8 +406,8 @@ fn update(connection: &Connection, happening: &Happening, row: &RequestRow) -> r
                 ":state": row.state,
                 ":state_detail": row.state_detail,
                 ":tries": row.tries,
-                ":attempt": made.as_ref().map(|(attempt, _)| attempt.as_bytes()),
-                ":worker": made.as_ref().map(|(_, worker)| worker.as_bytes()),
+                ":attempt": made.as_ref().map(|made| made.attempt.as_bytes()),
+                ":worker": made.as_ref().map(|made| made.worker.as_bytes()),
                 ":executed_cycles": row.executed_cycles,
                 ":executed_gas": row.executed_gas,
                 ":executed_public_values_hash": row.executed_public_values_hash,

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hierophant_core::Timestamp;
+use hierophant_core::{Standing, Timestamp};
 use network_lib::WorkerId;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    SqliteStore,
+    SqliteStore, attempts,
     rows::{self, Columns, TableRow},
     writer::Written,
 };
@@ -66,6 +66,24 @@ impl Workers for SqliteStore {
         self.writer.perform(move |connection| left(connection, id, at, &reason).map(Written::plain)).await
     }
 
+    async fn worker_standing(&self, id: WorkerId) -> Result<Standing, StorageError> {
+        self.readers.read(move |connection| standing(connection, id)).await
+    }
+
+    async fn note_standing(&self, id: WorkerId, standing: &Standing) -> Result<(), StorageError> {
+        let text = attempts::json(standing);
+        let write = move |connection: &Connection| {
+            let update = || {
+                connection
+                    .prepare_cached("UPDATE workers SET standing = ?2 WHERE id = ?1")?
+                    .execute(params![id.as_bytes(), text])
+            };
+            update().map_err(|error| rows::failure(&error, DepartedRow::TABLE, id))?;
+            Ok(Written::plain(()))
+        };
+        self.writer.perform(write).await
+    }
+
     async fn worker_record(&self, id: WorkerId) -> Result<WorkerRecord, StorageError> {
         self.readers.read(move |connection| record(connection, id)).await
     }
@@ -103,6 +121,19 @@ fn left(connection: &Connection, id: WorkerId, at: Timestamp, reason: &str) -> R
         };
     update().map_err(|error| rows::failure(&error, DepartedRow::TABLE, id))?;
     Ok(())
+}
+
+fn standing(connection: &Connection, id: WorkerId) -> Result<Standing, StorageError> {
+    let read = || {
+        connection
+            .prepare_cached("SELECT standing FROM workers WHERE id = ?1")?
+            .query_row([id.as_bytes()], |row| row.get::<_, String>(0))
+            .optional()
+    };
+    let Some(text) = read().map_err(|error| rows::failure(&error, DepartedRow::TABLE, id))? else {
+        return Ok(Standing::default());
+    };
+    Columns::of(DepartedRow::TABLE, id.to_string()).get("standing", serde_json::from_str(&text))
 }
 
 fn record(connection: &Connection, id: WorkerId) -> Result<WorkerRecord, StorageError> {

@@ -54,8 +54,8 @@ fn executed(state: RequestState) -> Request {
 fn states() -> [RequestState; 8] {
     [
         RequestState::Queued,
-        RequestState::Leased { attempt: ATTEMPT, worker: WORKER },
-        RequestState::Verifying { attempt: ATTEMPT, worker: WORKER },
+        RequestState::Leased { attempt: ATTEMPT, worker: WORKER, hedge: None },
+        RequestState::Verifying { attempt: ATTEMPT, worker: WORKER, hedge: None },
         RequestState::Fulfilled { attempt: ATTEMPT, worker: WORKER, at: AT, is_mock: false },
         RequestState::Unexecutable { cause: "the guest panicked at src/main.rs:7".to_owned(), at: AT },
         RequestState::Unfulfillable { cause: "given up".to_owned(), at: AT },
