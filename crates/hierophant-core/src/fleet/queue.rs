@@ -59,9 +59,11 @@ impl QueuedRequest {
 }
 
 /// The queue, split by what the requests need, so that many requests which nobody can serve cost nothing.
+///
+/// The lines have an order, so that the same events always have the same effects.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    lines: HashMap<Requirement, BTreeMap<Rank, QueuedRequest>>,
+    lines: BTreeMap<Requirement, BTreeMap<Rank, QueuedRequest>>,
     places: HashMap<RequestId, (Requirement, Rank)>,
 }
 

@@ -38,6 +38,7 @@ use crate::{
     artifacts::{ArtifactFiles, Capabilities},
     clock::SharedClock,
     fleet::FleetHandle,
+    ids::SharedIds,
     store::{SharedStore, StorageError},
 };
 
@@ -67,6 +68,7 @@ pub struct Service {
     pub(crate) verifier: Arc<dyn Verifier>,
     pub(crate) fleet: FleetHandle,
     pub(crate) clock: SharedClock,
+    pub(crate) ids: SharedIds,
     pub(crate) settings: Arc<ServiceSettings>,
     /// Attempts whose proofs are being checked by this process.
     pub(crate) verifying: Arc<Mutex<HashSet<AttemptId>>>,
@@ -111,6 +113,8 @@ pub struct Ports {
     pub fleet: FleetHandle,
     /// The time.
     pub clock: SharedClock,
+    /// Names what is new.
+    pub ids: SharedIds,
     /// Where tasks are tracked.
     pub tasks: tokio_util::task::TaskTracker,
 }
@@ -118,7 +122,7 @@ pub struct Ports {
 impl Service {
     /// The use cases over these ports.
     pub fn new(ports: Ports, settings: ServiceSettings) -> Self {
-        let Ports { store, artifacts, capabilities, verifier, fleet, clock, tasks } = ports;
+        let Ports { store, artifacts, capabilities, verifier, fleet, clock, ids, tasks } = ports;
         Self {
             store,
             artifacts,
@@ -126,6 +130,7 @@ impl Service {
             verifier,
             fleet,
             clock,
+            ids,
             settings: Arc::new(settings),
             verifying: Arc::default(),
             tasks,
