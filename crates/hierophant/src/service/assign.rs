@@ -137,7 +137,7 @@ impl Service {
     pub(super) async fn end_attempt(&self, id: RequestId, attempt: AttemptId, fault: Fault) {
         let policy = self.settings.retry;
         let decide = |request: &Request, now| request.fail(attempt, fault.clone(), &policy, now);
-        match self.change(id, decide).await {
+        match self.change_surely(id, decide).await {
             Ok((request, _)) => {
                 tracing::info!(request.id = %id, attempt.id = %attempt, fault = %fault, state = request.state.name(),
                     "an attempt ended without a proof");

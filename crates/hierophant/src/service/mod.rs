@@ -79,6 +79,9 @@ pub struct Service {
 /// How often a decision is made again because someone was quicker. Each round someone else made progress.
 const MAX_ROUNDS: usize = 32;
 
+/// Longest pause between two tries to write while the store is not available.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Why a request could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
@@ -140,6 +143,25 @@ impl Service {
     /// What is durable, for whoever only reads.
     pub fn store(&self) -> SharedStore {
         Arc::clone(&self.store)
+    }
+
+    /// As [`Self::change`], for what nobody would report again: waits for as long as the store is not available.
+    async fn change_surely(
+        &self,
+        id: RequestId,
+        decide: impl Fn(&Request, Timestamp) -> Result<Change, TransitionError> + Send + Sync,
+    ) -> Result<(Arc<Request>, Change), ChangeError> {
+        let mut pause = Duration::from_millis(500);
+        loop {
+            match self.change(id, &decide).await {
+                Err(ChangeError::Store { source: StorageError::Unavailable { problem }, .. }) => {
+                    tracing::error!(request.id = %id, problem, "a change waits for the store");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Changes a request as `decide` says, deciding again when someone was quicker.

@@ -112,7 +112,7 @@ impl Service {
 
     /// Marks the request as being checked, when the attempt holds it, and begins the check.
     async fn begin_check(&self, id: RequestId, attempt: AttemptId, worker: WorkerId) {
-        match self.change(id, |request, now| request.deliver(attempt, now)).await {
+        match self.change_surely(id, |request, now| request.deliver(attempt, now)).await {
             // A stale attempt's proof is checked without a change of state: if it is good, it counts.
             Ok(_) | Err(ChangeError::Impossible(_)) => self.check_proof(id, attempt, worker),
             Err(error) => {
