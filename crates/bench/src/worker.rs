@@ -81,7 +81,13 @@ async fn serve(
                 match frame {
                     Message::Binary(frame) => match Instruction::decode(&frame) {
                         Ok(Instruction::Heartbeat | Instruction::Prefetch { .. }) => {}
-                        Ok(instruction) => if received.send((at, instruction)).await.is_err() { return },
+                        Ok(instruction) => {
+                            if let Instruction::Assign(assignment) = &instruction {
+                                let accepted = Report::Accepted(assignment.attempt).encode();
+                                if socket.send(Message::Binary(accepted.into())).await.is_err() { return }
+                            }
+                            if received.send((at, instruction)).await.is_err() { return }
+                        }
                         Err(_) => return,
                     },
                     Message::Close(_) => return,

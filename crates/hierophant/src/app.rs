@@ -27,6 +27,7 @@ use crate::{
     clock::{SharedClock, SystemClock},
     config::{Config, VerifierConfig},
     fleet::{FleetActor, FleetHandle},
+    ids::RandomIds,
     service::{Ports, Service, ServiceSettings},
     store::{
         SharedStore,
@@ -98,6 +99,7 @@ impl App {
             verifier,
             fleet,
             clock,
+            ids: Arc::new(RandomIds),
             tasks: tasks.clone(),
         };
         let service = Service::new(ports, settings);

@@ -13,6 +13,7 @@ pub mod class;
 pub mod clock;
 pub mod config;
 pub mod fleet;
+pub mod ids;
 pub mod service;
 pub mod shutdown;
 pub mod store;

@@ -62,6 +62,8 @@ async fn assign(client: &mut Client, worker: &mut Worker, wanted: &Wanted, numbe
     let latency = at.checked_duration_since(began).context("the assignment came before the request")?;
     // A guest's fault ends the request for good and is no mark against the worker.
     worker.report(Report::Failed(assignment.attempt, Fault::guest("the generator does not prove"))).await?;
+    let (_, answer) = worker.next().await?;
+    ensure!(answer == Instruction::Stored(assignment.attempt), "the worker was told {answer:?}");
     while client.status(status_request(&id)).await? == FulfillmentStatus::Assigned {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }

@@ -33,7 +33,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What happened.
 #[derive(Debug)]
-pub(super) enum Event {
+pub enum Event {
     /// The coordinator has taken this worker in.
     Welcomed,
     /// The coordinator asks for an attempt.
@@ -60,7 +60,7 @@ pub(super) enum Event {
 
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Effect {
+pub enum Effect {
     /// Write this to the journal.
     Write(Box<Record>),
     /// Forget the attempt and its files.
@@ -78,7 +78,7 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    pub(super) fn attempt(&self) -> AttemptId {
+    pub fn attempt(&self) -> AttemptId {
         match self {
             Self::Write(record) => record.attempt(),
             Self::Fetch(assignment) | Self::Prove { assignment, .. } => assignment.attempt,
@@ -152,7 +152,7 @@ struct Slot {
 
 /// The attempts in hand.
 #[derive(Debug)]
-pub(super) struct Hand {
+pub struct Hand {
     attempts: BTreeMap<AttemptId, Attempt>,
     slots: Vec<Slot>,
     /// Attempts that were never taken in, and why.
@@ -165,7 +165,7 @@ pub(super) struct Hand {
 
 impl Hand {
     /// What a journal holds, and provers that are not ready yet. `placeholders` describe them until they are.
-    pub(super) fn new(records: Vec<Record>, placeholders: Vec<ProverProfile>) -> Self {
+    pub fn new(records: Vec<Record>, placeholders: Vec<ProverProfile>) -> Self {
         let slots = placeholders.into_iter().map(|placeholder| Slot {
             placeholder,
             ready: None,
@@ -192,23 +192,23 @@ impl Hand {
     }
 
     /// Whether some prover only plays at proving.
-    pub(super) fn has_mock_prover(&self) -> bool {
+    pub fn has_mock_prover(&self) -> bool {
         self.slots.iter().any(|slot| slot.placeholder.backend == Backend::Mock)
     }
 
     /// Whether nothing is in hand.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.attempts.is_empty()
     }
 
     /// The provers in the order of their indices. One that is not ready has no proof modes, so that nothing is
     /// assigned to it, and keeps its place, so that the indices stay what they are.
-    pub(super) fn provers(&self) -> Vec<ProverProfile> {
+    pub fn provers(&self) -> Vec<ProverProfile> {
         self.slots.iter().map(|slot| slot.ready.as_ref().unwrap_or(&slot.placeholder).clone()).collect()
     }
 
     /// What a `Hello` says of the attempts. From here on the coordinator knows the provers.
-    pub(super) fn open_session(&mut self) -> (Vec<ProverProfile>, Vec<InHand>) {
+    pub fn open_session(&mut self) -> (Vec<ProverProfile>, Vec<InHand>) {
         self.told_provers = self.provers();
         self.declined.clear();
         let in_hand = self.attempts.values().map(|attempt| InHand {
@@ -225,7 +225,7 @@ impl Hand {
     }
 
     /// Takes in what happened, and says what is to be done about it.
-    pub(super) fn apply(&mut self, event: Event) -> Vec<Effect> {
+    pub fn apply(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Welcomed => self.welcomed(),
             Event::Assigned(assignment) => self.assigned(*assignment),
@@ -541,7 +541,7 @@ impl Hand {
     }
 
     /// Whether [`Hand::take_report`] has something at `now`; otherwise when it will, if nothing else happens.
-    pub(super) fn next_report_at(&self, now: Instant) -> Option<Instant> {
+    pub fn next_report_at(&self, now: Instant) -> Option<Instant> {
         if self.is_draining_due || !self.declined.is_empty() || self.told_provers != self.provers() {
             return Some(now);
         }
@@ -557,7 +557,7 @@ impl Hand {
     }
 
     /// The next thing to say to a coordinator that has sent its `Welcome`.
-    pub(super) fn take_report(&mut self, now: Instant) -> Option<Report> {
+    pub fn take_report(&mut self, now: Instant) -> Option<Report> {
         if std::mem::take(&mut self.is_draining_due) {
             return Some(Report::Draining);
         }

@@ -5,7 +5,8 @@
 
 mod actor;
 mod ahead;
-mod hand;
+#[expect(missing_docs, reason = "the fields of its events and effects say what they are")]
+pub mod hand;
 mod handle;
 
 pub use actor::{Agent, AgentParts, Identity};

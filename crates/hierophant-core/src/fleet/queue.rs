@@ -78,6 +78,8 @@ pub(super) type Shares = HashMap<Requester, usize>;
 type Line = BTreeMap<Requester, BTreeMap<Rank, QueuedRequest>>;
 
 /// The queue, split by what the requests need, so that many requests which nobody can serve cost nothing.
+///
+/// The lines have an order, so that the same events always have the same effects.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     lines: BTreeMap<Requirement, Line>,

@@ -1,20 +1,24 @@
 //! The door for workers: `GET /ws`, upgraded to a WebSocket.
 
-use std::net::SocketAddr;
+use std::{future, net::SocketAddr};
 
 use axum::{
     Router,
-    extract::{ConnectInfo, State, WebSocketUpgrade},
+    extract::{
+        ConnectInfo, State, WebSocketUpgrade,
+        ws::{CloseFrame, Message, WebSocket, close_code},
+    },
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _};
 use network_lib::protocol::{MAX_FRAME_BYTES, WORKER_PATH};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    fleet::{self, SessionSettings},
+    fleet::{self, Broken, Frame, FrameSink, Frames, SessionSettings},
     service::Service,
 };
 
@@ -63,10 +67,42 @@ async fn join(
         };
         return (status, refusal.to_string()).into_response();
     }
-    upgrade
-        .max_message_size(MAX_FRAME_BYTES)
-        .max_frame_size(MAX_FRAME_BYTES)
-        .on_upgrade(move |stream| fleet::run_session(stream, peer, socket.service, socket.settings))
+    upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES).on_upgrade(move |stream| {
+        let (frames, sink) = frames_of(stream);
+        fleet::run_session(frames, sink, peer, socket.service, socket.settings)
+    })
+}
+
+/// A WebSocket as sessions see it: pings and pongs are its own affair.
+fn frames_of(socket: WebSocket) -> (impl Frames, impl FrameSink) {
+    let broken = |error| Broken::Connection(Box::new(error));
+    let (sink, messages) = socket.split();
+    let messages =
+        messages.map_err(broken).take_while(|message| future::ready(!matches!(message, Ok(Message::Close(_)))));
+    let frames = messages.try_filter_map(|message| {
+        future::ready(match message {
+            Message::Binary(frame) => Ok(Some(frame)),
+            Message::Text(_) => Err(Broken::NotBinary),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(None),
+        })
+    });
+    let sink = sink.sink_map_err(broken).with(|frame| {
+        future::ready(Ok(match frame {
+            Frame::Message(message) => Message::Binary(message),
+            Frame::Goodbye(reason) => Message::Close(Some(goodbye(reason))),
+        }))
+    });
+    (frames, sink)
+}
+
+/// A close frame's reason holds at most 123 bytes.
+fn goodbye(mut reason: String) -> CloseFrame {
+    let mut length = reason.len().min(123);
+    while !reason.is_char_boundary(length) {
+        length -= 1;
+    }
+    reason.truncate(length);
+    CloseFrame { code: close_code::NORMAL, reason: reason.into() }
 }
 
 fn admit(headers: &HeaderMap, peer: SocketAddr, token: Option<&SecretString>) -> Result<(), Refusal> {

@@ -9,5 +9,5 @@ mod session;
 pub use self::{
     actor::FleetActor,
     handle::{FleetHandle, FleetView, Outbound, WorkerView},
-    session::{SessionSettings, run as run_session},
+    session::{Broken, Frame, FrameSink, Frames, SessionSettings, run as run_session},
 };

@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::{SinkExt as _, StreamExt, stream::SplitSink};
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use hierophant_core::{Event, SessionId};
 use network_lib::{
     CONTEMPLANT_VERSION, WorkerId, WorkerProfile,
@@ -38,23 +38,49 @@ pub struct SessionSettings {
     pub silence_limit: Duration,
 }
 
-type Sink = SplitSink<WebSocket, Message>;
+/// What a session puts on its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A message of the protocol.
+    Message(Bytes),
+    /// The last frame: why the session ends, in words of any length.
+    Goodbye(String),
+}
+
+/// Why a connection brings or takes nothing more.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// It broke.
+    #[error("the connection broke: {0}")]
+    Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something came that is no binary frame.
+    #[error("the worker sent something other than binary frames")]
+    NotBinary,
+}
+
+/// The frames that a worker sends. Ends when the worker closes the connection.
+pub trait Frames: Stream<Item = Result<Bytes, Broken>> + Unpin + Send {}
+
+impl<T: Stream<Item = Result<Bytes, Broken>> + Unpin + Send> Frames for T {}
+
+/// Takes frames to a worker.
+pub trait FrameSink: Sink<Frame, Error = Broken> + Unpin + Send {}
+
+impl<T: Sink<Frame, Error = Broken> + Unpin + Send> FrameSink for T {}
 
 /// Why a session ended, in words; none of these is a defect of ours.
 #[derive(Debug, thiserror::Error)]
 enum End {
     #[error("the connection was closed")]
     Closed,
-    #[error("the connection broke: {0}")]
-    Broken(axum::Error),
+    #[error(transparent)]
+    Broken(#[from] Broken),
     #[error("the worker did not take a message within {} s", WRITE_TIMEOUT.as_secs())]
     WriteTimeout,
     #[error("the worker did not say hello within {} s", HELLO_TIMEOUT.as_secs())]
     NoHello,
     #[error("the worker sent something that is not the protocol: {0}")]
     Protocol(#[from] ProtocolError),
-    #[error("the worker sent something other than binary frames")]
-    NotBinary,
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
@@ -62,8 +88,13 @@ enum End {
 }
 
 /// Serves one worker until either side ends the session.
-pub async fn run(socket: WebSocket, peer: SocketAddr, service: Service, settings: SessionSettings) {
-    let (mut sink, mut frames) = socket.split();
+pub async fn run(
+    mut frames: impl Frames,
+    mut sink: impl FrameSink,
+    peer: SocketAddr,
+    service: Service,
+    settings: SessionSettings,
+) {
     let hello = match timeout(HELLO_TIMEOUT, next_report(&mut frames)).await {
         Ok(hello) => hello,
         Err(_) => Err(End::NoHello),
@@ -103,8 +134,8 @@ fn check_hello(report: Report) -> Result<(WorkerProfile, Vec<InHand>), End> {
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one session, used here alone")]
 async fn serve(
-    sink: &mut Sink,
-    frames: &mut (impl StreamExt<Item = Result<Message, axum::Error>> + Unpin + Send),
+    sink: &mut impl FrameSink,
+    frames: &mut impl Frames,
     session: SessionId,
     profile: WorkerProfile,
     in_hand: Vec<InHand>,
@@ -142,17 +173,19 @@ async fn serve(
     let mut heartbeat = interval(settings.heartbeat_interval);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
+        // What comes seldom goes first, so that a talkative worker does not hold it up.
         let outcome = tokio::select! {
-            report = next_report(frames) => match report {
-                Ok(report) => hear(worker, session, report, service, &recorder).await,
-                Err(end) => Err(end),
-            },
+            biased;
+            _ = heartbeat.tick() => send(sink, Instruction::Heartbeat).await,
             instruction = instructions.recv() => match instruction {
                 Some(Outbound::Instruction(instruction)) => send(sink, instruction).await,
                 Some(Outbound::Close(reason)) => Err(End::Told(reason)),
                 None => Err(End::Told("the session was given up")),
             },
-            _ = heartbeat.tick() => send(sink, Instruction::Heartbeat).await,
+            report = next_report(frames) => match report {
+                Ok(report) => hear(worker, session, report, service, &recorder).await,
+                Err(end) => Err(end),
+            },
         };
         if let Err(end) = outcome {
             return end;
@@ -207,36 +240,18 @@ async fn record(worker: WorkerId, session: SessionId, mut reports: mpsc::Receive
     }
 }
 
-async fn next_report(
-    frames: &mut (impl StreamExt<Item = Result<Message, axum::Error>> + Unpin + Send),
-) -> Result<Report, End> {
-    loop {
-        match frames.next().await {
-            None | Some(Ok(Message::Close(_))) => return Err(End::Closed),
-            Some(Err(error)) => return Err(End::Broken(error)),
-            Some(Ok(Message::Binary(frame))) => return Ok(Report::decode(&frame)?),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Text(_))) => return Err(End::NotBinary),
-        }
-    }
+async fn next_report(frames: &mut impl Frames) -> Result<Report, End> {
+    let frame = frames.next().await.ok_or(End::Closed)??;
+    Ok(Report::decode(&frame)?)
 }
 
-async fn send(sink: &mut Sink, instruction: Instruction) -> Result<(), End> {
-    match timeout(WRITE_TIMEOUT, sink.send(Message::Binary(instruction.encode().into()))).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(End::Broken(error)),
+async fn send(sink: &mut impl FrameSink, instruction: Instruction) -> Result<(), End> {
+    match timeout(WRITE_TIMEOUT, sink.send(Frame::Message(instruction.encode().into()))).await {
+        Ok(sent) => Ok(sent?),
         Err(_) => Err(End::WriteTimeout),
     }
 }
 
-async fn close(sink: &mut Sink, end: &End) {
-    // A close frame's reason holds at most 123 bytes.
-    let mut reason = end.to_string();
-    let mut length = reason.len().min(123);
-    while !reason.is_char_boundary(length) {
-        length -= 1;
-    }
-    reason.truncate(length);
-    let frame = CloseFrame { code: axum::extract::ws::close_code::NORMAL, reason: reason.into() };
-    let _ = timeout(WRITE_TIMEOUT, sink.send(Message::Close(Some(frame)))).await;
+async fn close(sink: &mut impl FrameSink, end: &End) {
+    let _ = timeout(WRITE_TIMEOUT, sink.send(Frame::Goodbye(end.to_string()))).await;
 }

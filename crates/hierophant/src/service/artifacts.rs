@@ -52,7 +52,7 @@ impl Service {
             ArtifactKind::Program | ArtifactKind::Stdin | ArtifactKind::PrivateStdin => {}
             ArtifactKind::Proof => return Err(CreateArtifactError::NotForClients),
         }
-        let id = ArtifactId::random(kind, &mut rand::rng());
+        let id = self.ids.artifact(kind);
         let expires = self.clock.now().time.plus(UPLOAD_WINDOW);
         let upload = self.capabilities.put_url(base, id, Some(owner), expires);
         tracing::debug!(artifact.id = %id, requester = %owner, "handed out a place for an upload");

@@ -35,7 +35,7 @@ impl Service {
     /// A crash before the write leaves the request queued; a crash after it leaves a lease that the worker does not
     /// know of, which is given up when the worker says hello without it.
     pub(crate) async fn claim(&self, id: RequestId, worker: WorkerId, prover: usize, is_hedge: bool) {
-        let attempt = AttemptId::random(&mut rand::rng());
+        let attempt = self.ids.attempt();
         match self.lease(id, worker, prover, attempt, is_hedge).await {
             Ok(assignment) => {
                 tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, is_hedge,

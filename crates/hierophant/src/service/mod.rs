@@ -39,6 +39,7 @@ use crate::{
     artifacts::{ArtifactFiles, Capabilities},
     clock::SharedClock,
     fleet::FleetHandle,
+    ids::SharedIds,
     store::{SharedStore, StorageError},
 };
 
@@ -68,6 +69,7 @@ pub struct Service {
     pub(crate) verifier: Arc<dyn Verifier>,
     pub(crate) fleet: FleetHandle,
     pub(crate) clock: SharedClock,
+    pub(crate) ids: SharedIds,
     pub(crate) settings: Arc<ServiceSettings>,
     /// Attempts whose proofs are being checked by this process.
     pub(crate) verifying: Arc<Mutex<HashSet<AttemptId>>>,
@@ -77,6 +79,9 @@ pub struct Service {
 
 /// How often a decision is made again because someone was quicker. Each round someone else made progress.
 const MAX_ROUNDS: usize = 32;
+
+/// Longest pause between two tries to write while the store is not available.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why a request could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +126,8 @@ pub struct Ports {
     pub fleet: FleetHandle,
     /// The time.
     pub clock: SharedClock,
+    /// Names what is new.
+    pub ids: SharedIds,
     /// Where tasks are tracked.
     pub tasks: tokio_util::task::TaskTracker,
 }
@@ -128,7 +135,7 @@ pub struct Ports {
 impl Service {
     /// The use cases over these ports.
     pub fn new(ports: Ports, settings: ServiceSettings) -> Self {
-        let Ports { store, artifacts, capabilities, verifier, fleet, clock, tasks } = ports;
+        let Ports { store, artifacts, capabilities, verifier, fleet, clock, ids, tasks } = ports;
         Self {
             store,
             artifacts,
@@ -136,6 +143,7 @@ impl Service {
             verifier,
             fleet,
             clock,
+            ids,
             settings: Arc::new(settings),
             verifying: Arc::default(),
             tasks,
@@ -145,6 +153,25 @@ impl Service {
     /// What is durable, for whoever only reads.
     pub fn store(&self) -> SharedStore {
         Arc::clone(&self.store)
+    }
+
+    /// As [`Self::change`], for what nobody would report again: waits for as long as the store is not available.
+    async fn change_surely(
+        &self,
+        id: RequestId,
+        decide: impl Fn(&Request, Timestamp) -> Result<Change, TransitionError> + Send + Sync,
+    ) -> Result<(Arc<Request>, Change), ChangeError> {
+        let mut pause = Duration::from_millis(500);
+        loop {
+            match self.change(id, &decide).await {
+                Err(ChangeError::Store { source: StorageError::Unavailable { problem }, .. }) => {
+                    tracing::error!(request.id = %id, problem, "a change waits for the store");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Changes a request as `decide` says, deciding again when someone was quicker.

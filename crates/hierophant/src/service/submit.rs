@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hierophant_core::{Event, Priority, QueuedRequest, Request, RequestSpec, Requester, Timestamp, Variant};
-use network_lib::{ArtifactId, ArtifactKind, CircuitVersion, Digest, ProofMode, RequestId, Vm};
+use network_lib::{ArtifactId, ArtifactKind, CircuitVersion, Digest, ProofMode, Vm};
 
 use super::{NotAllowed, Service, listed};
 use crate::{
@@ -143,7 +143,7 @@ impl Service {
         let (spec, fingerprint) = self.check(submission, now).await?;
         let requester = spec.requester;
         let stdin = spec.stdin;
-        let new = NewRequest { id: RequestId::random(&mut rand::rng()), fingerprint, spec, created_at: now };
+        let new = NewRequest { id: self.ids.request(), fingerprint, spec, created_at: now };
         let (store, fleet) = (Arc::clone(&self.store), self.fleet.clone());
         let writing = self.tasks.spawn(async move {
             let submitted = store.submit(new).await;

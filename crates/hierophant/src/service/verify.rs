@@ -88,7 +88,7 @@ impl Service {
 
     async fn accept(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, is_mock: bool) {
         let stored = Instruction::Stored(attempt);
-        match self.change(id, |request, now| request.fulfil(attempt, worker, is_mock, now)).await {
+        match self.change_surely(id, |request, now| request.fulfil(attempt, worker, is_mock, now)).await {
             Ok((_, change)) => {
                 tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, is_mock, "a request is fulfilled");
                 if let Happening::Fulfilled { superseded, .. } = change.happening {

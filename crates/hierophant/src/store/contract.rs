@@ -7,7 +7,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use hierophant_core::{
-    Change, Happening, Priority, Request, RequestSpec, RequestState, Requester, RetryPolicy, Timestamp, Variant,
+    Change, Happening, Priority, Request, RequestSpec, RequestState, Requester, RetryPolicy, Standing, Timestamp,
+    Variant,
 };
 use network_lib::{
     ArtifactId, ArtifactKind, AttemptId, CircuitVersion, Digest, Fault, ProofMode, RequestId, Vm, WorkerId,
@@ -576,6 +577,35 @@ pub(crate) async fn a_worker_is_known_by_its_attempts(store: SharedStore) {
     assert_eq!(store.worker_record(worker(1)).await.unwrap(), WorkerRecord::default());
 }
 
+pub(crate) async fn what_is_held_against_a_worker_outlives_its_sessions(store: SharedStore) {
+    let standing: Standing = serde_json::from_value(serde_json::json!([[RequestId::new(bytes(1)), "worker"]])).unwrap();
+    store.note_standing(worker(1), &standing).await.unwrap();
+    assert_eq!(store.worker_standing(worker(1)).await.unwrap(), Standing::default(), "it never was here");
+    store.worker_joined(worker(1), "Amos", "192.0.2.1", at(1)).await.unwrap();
+    store.note_standing(worker(1), &standing).await.unwrap();
+    store.worker_left(worker(1), at(2), "evicted").await.unwrap();
+    store.worker_joined(worker(1), "Amos", "192.0.2.1", at(3)).await.unwrap();
+    assert_eq!(store.worker_standing(worker(1)).await.unwrap(), standing);
+    store.note_standing(worker(1), &Standing::default()).await.unwrap();
+    assert!(store.worker_standing(worker(1)).await.unwrap().is_clean());
+}
+
+pub(crate) async fn a_hedged_request_reads_back_with_both_its_attempts(store: SharedStore) {
+    let request = accept(&store, new_request(1)).await;
+    let leased = write(&store, request.lease(attempt(1), worker(1), at(2))).await;
+    let hedged = write(&store, leased.hedge(attempt(2), worker(2), at(3))).await;
+    assert_eq!(store.open_requests().await.unwrap(), [Arc::clone(&hedged)]);
+    assert_eq!(store.attempt(attempt(2)).await.unwrap().unwrap().worker, worker(2));
+    // The second goes on alone, and is the one by which the request is found.
+    let change = hedged.fail(attempt(1), Fault::worker("crashed"), &RetryPolicy::default(), at(4));
+    let alone = write(&store, change).await;
+    let of_second = RequestFilter { worker: Some(worker(2)), limit: 9, ..RequestFilter::default() };
+    assert_eq!(store.requests(&of_second).await.unwrap(), [Arc::clone(&alone)]);
+    write(&store, alone.fulfil(attempt(2), worker(2), false, at(5))).await;
+    let told = happenings(&store.history(request.id).await.unwrap());
+    assert_eq!(told, ["accepted", "leased", "hedged", "attempt_ended", "fulfilled"]);
+}
+
 /// Runs the suite on stores from `$fresh`: an async function that answers `(SharedStore, _)`, where the second part is
 /// whatever must outlive the store.
 macro_rules! contract_tests {
@@ -605,6 +635,8 @@ macro_rules! contract_tests {
             an_artifact_is_recorded_once_and_never_with_other_content
             departed_workers_are_listed_until_they_come_back
             a_worker_is_known_by_its_attempts
+            what_is_held_against_a_worker_outlives_its_sessions
+            a_hedged_request_reads_back_with_both_its_attempts
             a_caller_that_gives_up_does_not_stop_its_write
         );
     };

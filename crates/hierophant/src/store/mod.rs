@@ -4,6 +4,8 @@
 //! happened, and asking again is safe. `contract` is the suite that every implementation must pass.
 
 mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 mod programs;
 mod requests;
 pub mod sqlite;

@@ -13,6 +13,7 @@ use hierophant::{
     artifacts::{Capabilities, DiskArtifacts, PublicUrl},
     clock::Clock,
     fleet::{FleetActor, FleetHandle},
+    ids::RandomIds,
     service::{Ports, Service, ServiceSettings},
     store::{
         Artifact, SharedStore,
@@ -86,6 +87,7 @@ impl Network {
             verifier: Arc::new(TestVerifier),
             fleet,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            ids: Arc::new(RandomIds),
             tasks: tasks.clone(),
         };
         let service = Service::new(ports, settings);

@@ -11,6 +11,7 @@ use hierophant::{
     artifacts::{Capabilities, DiskArtifacts},
     clock::{Clock as _, SharedClock, SystemClock},
     fleet::{FleetActor, FleetHandle, SessionSettings},
+    ids::RandomIds,
     service::{Ports, Service, ServiceSettings, Submission},
     store::{
         Artifact, Program, SharedStore,
@@ -68,6 +69,7 @@ impl Coordinator {
             verifier: Arc::new(TestVerifier),
             fleet,
             clock: Arc::clone(&clock),
+            ids: Arc::new(RandomIds),
             tasks: tasks.clone(),
         };
         let artifacts = ArtifactApi::new(
