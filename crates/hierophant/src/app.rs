@@ -156,7 +156,7 @@ impl App {
         };
         let failure = tokio::select! {
             failure = ports => failure,
-            // Nothing can be accepted any more; another start reads what is really on the disk.
+            // Nothing can be accepted any more; another start reads what is really on the disk, if it is ours.
             problem = store.stopped() => Some(problem),
         };
         stop_inner.cancel();
@@ -165,7 +165,7 @@ impl App {
             tracing::warn!("some background work did not finish in time; it is taken up again at the next start");
         }
         if let Some(problem) = failure {
-            anyhow::bail!("the store failed and must be opened anew: {problem}");
+            anyhow::bail!("the database takes no more writes: {problem}");
         }
         tracing::info!("stopped");
         Ok(())

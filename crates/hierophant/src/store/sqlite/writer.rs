@@ -17,7 +17,7 @@ use network_lib::RequestId;
 use rusqlite::{Connection, TransactionBehavior, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::cache::RequestCache;
+use super::{cache::RequestCache, ownership::Epoch};
 use crate::store::{Stats, StorageError};
 
 /// Most operations in one transaction: bounds how long the first of them waits for the others.
@@ -60,11 +60,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread, which owns `connection` and tells `cache` of every new version.
-    pub(super) fn start(connection: Connection, cache: Arc<RequestCache>) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, epoch: Epoch, cache: Arc<RequestCache>) -> std::io::Result<Self> {
         let (queue, operations) = mpsc::channel(QUEUE);
         let (stop, stopped) = watch::channel(None);
         let counters = Arc::new(Counters::default());
-        let thread = WriterThread { connection, operations, cache, counters: Arc::clone(&counters), stop };
+        let thread = WriterThread { connection, epoch, operations, cache, counters: Arc::clone(&counters), stop };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || thread.run())?;
         Ok(Self { queue: Some(queue), thread: Some(thread), counters, stopped })
     }
@@ -165,6 +165,7 @@ where
 
 struct WriterThread {
     connection: Connection,
+    epoch: Epoch,
     operations: mpsc::Receiver<Box<dyn Operation>>,
     cache: Arc<RequestCache>,
     counters: Arc<Counters>,
@@ -196,7 +197,7 @@ impl WriterThread {
         if let Some(problem) = self.stop.borrow().as_ref() {
             return Err(problem.clone());
         }
-        let Self { connection, operations, counters, .. } = self;
+        let Self { connection, epoch, operations, counters, stop, .. } = self;
         let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
             Ok(transaction) => transaction,
             Err(error) => {
@@ -209,6 +210,11 @@ impl WriterThread {
                 return Err(error.to_string());
             }
         };
+        if let Some(problem) = epoch.problem(&transaction).map_err(|error| error.to_string())? {
+            tracing::error!(problem, "the database takes no more writes");
+            stop.send_replace(Some(problem.clone()));
+            return Err(problem);
+        }
         let mut changed = HashMap::new();
         let mut writes = 0;
         let mut next = 0;
