@@ -32,6 +32,7 @@ use crate::{
         SharedStore,
         sqlite::{Settings, SqliteStore},
     },
+    upkeep::Upkeep,
 };
 
 /// How long background work may take to finish what it is at when the program stops.
@@ -136,6 +137,13 @@ impl App {
             artifact_limits(&config),
             tasks.clone(),
         );
+        let upkeep = Upkeep {
+            store: Arc::clone(&service.store),
+            files: Arc::clone(&service.artifacts),
+            claims: artifact_api.claims(),
+            clock: Arc::clone(&service.clock),
+            rules: config.retention,
+        };
         let grpc_router = sp1_network::router(service.clone(), public_url, endpoints.http.port());
         let http_router = api::artifacts::router(artifact_api).merge(api::facts::router(service.clone())).merge(
             api::worker_socket::router(WorkerSocket {
@@ -144,6 +152,7 @@ impl App {
                 token: config.worker_token.clone(),
             }),
         );
+        tasks.spawn(stop_inner.clone().run_until_cancelled_owned(upkeep.run()));
         publish_endpoints(&config.data_directory, &endpoints)?;
         announce(&config, &endpoints, open);
         let connections = config.limits.connections;

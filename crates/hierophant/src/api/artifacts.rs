@@ -30,7 +30,7 @@ use self::{
     transfer::{Patience, reply_while_draining},
 };
 use crate::{
-    artifacts::{Action, ArtifactFiles, Capabilities, Published},
+    artifacts::{Action, ArtifactFiles, Capabilities, Claims, Published},
     clock::SharedClock,
     store::{Artifact, Artifacts},
 };
@@ -89,6 +89,7 @@ pub struct ArtifactApi {
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
     finishing: TaskTracker,
+    claims: Claims,
 }
 
 impl ArtifactApi {
@@ -106,7 +107,13 @@ impl ArtifactApi {
     ) -> Self {
         let transfers = || Arc::new(Semaphore::new(limits.transfers));
         let (uploads, downloads) = (transfers(), transfers());
-        Self { files, rows, capabilities, clock, limits: Arc::new(limits), uploads, downloads, finishing }
+        let (limits, claims) = (Arc::new(limits), Claims::default());
+        Self { files, rows, capabilities, clock, limits, uploads, downloads, finishing, claims }
+    }
+
+    /// The uploads under way: whoever removes an artifact must ask here.
+    pub fn claims(&self) -> Claims {
+        self.claims.clone()
     }
 }
 
@@ -173,6 +180,7 @@ impl ArtifactApi {
             return Err(Refusal::TooLarge { kind: id.kind(), limit });
         }
         let permit = permit(&self.uploads)?;
+        let claim = self.claims.bring(id).ok_or(Refusal::BeingRemoved)?;
         // First come, first kept: bytes that have a row are never replaced, not even when their file was lost.
         let expected = self.rows.artifact(id).await?.map(|row| row.digest);
         let mut upload = self.files.begin(id, limit).await?;
@@ -193,7 +201,7 @@ impl ArtifactApi {
         let finish = async move {
             let published = upload.publish(expected).await?;
             api.record(id, owner, published).await?;
-            drop(permit);
+            drop((permit, claim));
             Ok(published)
         };
         self.finishing.spawn(finish).await.map_err(|source| Refusal::Stopped { source })?

@@ -4,6 +4,7 @@
 //! They appear whole or not at all and never change after. `contract` is the suite that every implementation must pass.
 
 mod capability;
+mod claims;
 pub mod disk;
 mod durable;
 mod public_url;
@@ -21,6 +22,7 @@ use network_lib::{ArtifactId, Digest};
 
 pub use self::{
     capability::{Action, Capabilities, CapabilityError, KeyFileError},
+    claims::{Claim, Claims},
     disk::DiskArtifacts,
     public_url::{PublicUrl, PublicUrlError},
 };

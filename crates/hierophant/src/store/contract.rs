@@ -81,6 +81,14 @@ pub(crate) async fn upload_stdin(store: &SharedStore, owner: u8) {
     store.record_artifact(artifact).await.unwrap();
 }
 
+/// Records the proof of an attempt.
+pub(crate) async fn record_proof(store: &SharedStore, number: u8) -> ArtifactId {
+    let id = ArtifactId::new(ArtifactKind::Proof, [number; 16]);
+    let artifact = Artifact { id, owner: None, digest: Digest::of(&[number]), size: 100, created_at: at(0) };
+    store.record_artifact(artifact).await.unwrap();
+    id
+}
+
 /// Submits a request that is to be accepted.
 pub(crate) async fn accept(store: &SharedStore, new: NewRequest) -> Arc<Request> {
     upload_stdin(store, new.spec.requester.as_bytes()[0]).await;
@@ -239,7 +247,20 @@ pub(crate) async fn asking_again_finds_the_request_as_it_is_now(store: SharedSto
     let again = NewRequest { id: RequestId::new([8; 32]), ..new_request(1) };
     assert_eq!(store.submit(again.clone()).await.unwrap(), Submitted::Existing(Arc::clone(&leased)));
     let fulfilled = write(&store, leased.fulfil(attempt(1), worker(1), false, at(3))).await;
+    record_proof(&store, 1).await;
     assert_eq!(store.submit(again).await.unwrap(), Submitted::Existing(fulfilled));
+}
+
+pub(crate) async fn a_fulfilled_request_whose_proof_is_gone_stands_for_nothing(store: SharedStore) {
+    let request = accept(&store, new_request(1)).await;
+    let leased = write(&store, request.lease(attempt(1), worker(1), at(2))).await;
+    let proof = record_proof(&store, 1).await;
+    let fulfilled = write(&store, leased.fulfil(attempt(1), worker(1), false, at(3))).await;
+    let again = NewRequest { id: RequestId::new([8; 32]), ..new_request(1) };
+    assert_eq!(store.submit(again.clone()).await.unwrap(), Submitted::Existing(fulfilled));
+    store.forget_artifact(proof).await.unwrap();
+    let Submitted::Accepted(second) = store.submit(again).await.unwrap() else { panic!("not accepted") };
+    assert_eq!(second.id, RequestId::new([8; 32]));
 }
 
 pub(crate) async fn asking_again_after_a_failure_makes_a_new_request(store: SharedStore) {
@@ -589,6 +610,7 @@ macro_rules! contract_tests {
             the_same_request_sent_twenty_times_at_once_is_one
             asking_again_finds_the_request_as_it_is_now
             asking_again_after_a_failure_makes_a_new_request
+            a_fulfilled_request_whose_proof_is_gone_stands_for_nothing
             a_request_needs_an_input_of_its_requester
             an_id_is_given_once
             a_change_decided_on_an_old_version_is_a_conflict_and_changes_nothing

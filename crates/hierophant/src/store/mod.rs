@@ -6,11 +6,12 @@
 mod error;
 mod programs;
 mod requests;
+mod retention;
 pub mod sqlite;
 mod workers;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 
 use std::sync::Arc;
 
@@ -20,11 +21,12 @@ pub use self::{
     error::StorageError,
     programs::{Artifact, Artifacts, Program, Programs},
     requests::{AttemptRecord, HistoryRow, NewRequest, ProofRecord, RequestFilter, Requests, Submitted},
+    retention::{REPLAY_GRACE, Retention, RetentionRules, SHORTEST_STAY},
     workers::{DepartedWorker, WorkerRecord, Workers},
 };
 
 /// Everything durable.
-pub trait Store: Requests + Programs + Artifacts + Workers + Send + Sync + 'static {
+pub trait Store: Requests + Programs + Artifacts + Workers + Retention + Send + Sync + 'static {
     /// What was written since the store was opened.
     fn stats(&self) -> Stats;
 }

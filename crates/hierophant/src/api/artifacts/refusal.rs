@@ -41,6 +41,8 @@ pub(super) enum Refusal {
     Conflict,
     #[error("there is no such range: ask for one range inside its {size} bytes, as in `Range: bytes=0-99`")]
     Range { size: u64 },
+    #[error("what was uploaded here before is being removed, since nobody asked for it: try again in a moment")]
+    BeingRemoved,
     #[error("too many transfers are under way: try again in a moment")]
     Busy,
     #[error("the hierophant's disk is full: try again later; its operator must make room")]
@@ -95,7 +97,7 @@ impl Refusal {
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict => http_status(Class::Conflict),
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Busy | Self::Full | Self::Files(_) | Self::Rows(_) | Self::Stopped { .. } => {
+            Self::BeingRemoved | Self::Busy | Self::Full | Self::Files(_) | Self::Rows(_) | Self::Stopped { .. } => {
                 http_status(Class::Unavailable)
             }
             Self::DamagedRow(_) | Self::Lost { .. } | Self::Damaged { .. } => http_status(Class::Internal),

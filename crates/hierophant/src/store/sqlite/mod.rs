@@ -16,6 +16,7 @@ mod ownership;
 mod programs;
 mod readers;
 mod requests;
+mod retention;
 mod rows;
 mod schema;
 mod workers;

@@ -5,3 +5,9 @@ CREATE TABLE owner (
 ) STRICT;
 
 INSERT INTO owner (one, epoch) VALUES (1, 0);
+
+-- What retention looks for, and what deleting a request would otherwise search whole tables for.
+CREATE INDEX requests_ended ON requests (updated_at) WHERE state NOT IN ('queued', 'leased', 'verifying');
+CREATE INDEX requests_by_stdin ON requests (stdin);
+CREATE INDEX attempts_by_request ON attempts (request);
+CREATE INDEX programs_by_artifact ON programs (program);

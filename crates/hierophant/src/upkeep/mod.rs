@@ -1,0 +1,47 @@
+//! Keeps the data directory in order, in the background and in small steps.
+//!
+//! `retention` deletes what nobody needs any more: the row first, then the file.
+
+mod retention;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    artifacts::{ArtifactFiles, Claims},
+    clock::SharedClock,
+    store::{RetentionRules, SharedStore},
+};
+
+/// How often it is looked for what should be deleted.
+const INTERVAL: Duration = Duration::from_mins(10);
+
+/// Pause between two steps, for those who wait for the store meanwhile.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What upkeep works on.
+#[derive(Clone)]
+pub struct Upkeep {
+    /// Rows.
+    pub store: SharedStore,
+    /// Bytes.
+    pub files: Arc<dyn ArtifactFiles>,
+    /// The uploads under way.
+    pub claims: Claims,
+    /// The time.
+    pub clock: SharedClock,
+    /// How much is kept.
+    pub rules: RetentionRules,
+}
+
+impl Upkeep {
+    /// Keeps order until it is dropped, which is safe at any point.
+    pub async fn run(self) {
+        loop {
+            self.retain().await;
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+}
