@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use proving::{ChildCommand, Verifier, VerifierChild};
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -34,6 +34,9 @@ use crate::{
     },
     upkeep::Upkeep,
 };
+
+/// Artifacts found to be gone that wait for their requests to be ended; whoever finds more waits.
+const LOSSES: usize = 64;
 
 /// How long background work may take to finish what it is at when the program stops.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -137,13 +140,21 @@ impl App {
             artifact_limits(&config),
             tasks.clone(),
         );
+        let (lost, mut losses) = mpsc::channel(LOSSES);
         let upkeep = Upkeep {
             store: Arc::clone(&service.store),
             files: Arc::clone(&service.artifacts),
             claims: artifact_api.claims(),
             clock: Arc::clone(&service.clock),
             rules: config.retention,
+            lost,
         };
+        let bereaved = service.clone();
+        tasks.spawn(stop_inner.clone().run_until_cancelled_owned(async move {
+            while let Some(artifact) = losses.recv().await {
+                bereaved.artifact_gone(artifact).await;
+            }
+        }));
         let grpc_router = sp1_network::router(service.clone(), public_url, endpoints.http.port());
         let http_router = api::artifacts::router(artifact_api).merge(api::facts::router(service.clone())).merge(
             api::worker_socket::router(WorkerSocket {

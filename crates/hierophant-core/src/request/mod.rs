@@ -7,7 +7,8 @@
 //!    │  fail, lose       │ fail (guest)                      │ fulfil (a late proof is true all the same)
 //!    │                   ▼                                   │
 //!    │             Unexecutable     Unfulfillable, Expired ──┘
-//!    └── cancel ─► Cancelled
+//!    ├── cancel ─► Cancelled
+//!    └── give up ─► Unfulfillable (its input is gone)
 //! ```
 //! Fulfilled, Unexecutable and Cancelled never change. Unfulfillable and Expired may change only to Fulfilled.
 

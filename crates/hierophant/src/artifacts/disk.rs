@@ -5,12 +5,14 @@
 //! download never holds more than three pieces, whatever its size.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
     mem,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
@@ -131,6 +133,26 @@ impl ArtifactFiles for DiskArtifacts {
     async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError> {
         let path = self.root.file(id);
         off_the_runtime(move || found(fs::remove_file(&path)).map(drop).map_err(trouble("remove", &path))).await
+    }
+
+    async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError> {
+        let root = Arc::clone(&self.root);
+        off_the_runtime(move || {
+            let mut listed = HashMap::new();
+            for directory in ArtifactKind::ALL.map(|kind| root.kind(kind)) {
+                for entry in fs::read_dir(&directory).map_err(trouble("list", &directory))? {
+                    let entry = entry.map_err(trouble("list", &directory))?;
+                    // Whatever else lies there is someone else's.
+                    let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+                    let written = entry.metadata().and_then(|metadata| metadata.modified());
+                    if let Some(written) = found(written).map_err(trouble("look at", &entry.path()))? {
+                        listed.insert(id, written);
+                    }
+                }
+            }
+            Ok(listed)
+        })
+        .await
     }
 }
 

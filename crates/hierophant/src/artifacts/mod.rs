@@ -12,7 +12,7 @@ mod public_url;
 #[cfg(test)]
 pub(crate) mod contract;
 
-use std::{io, ops::Range, path::PathBuf, pin::Pin};
+use std::{collections::HashMap, io, ops::Range, path::PathBuf, pin::Pin, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -45,6 +45,9 @@ pub trait ArtifactFiles: Send + Sync + 'static {
 
     /// Removes the artifact. One that is not there is fine. After a crash it may be there again.
     async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError>;
+
+    /// Every artifact that is there, and when its bytes were last written. What comes or goes meanwhile may be missing.
+    async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError>;
 }
 
 /// An upload under way. Dropped, it leaves nothing behind.

@@ -44,6 +44,9 @@ impl Service {
                 self.release_if_settled(id, attempt).await;
             }
             Err(error) => {
+                if let ClaimError::ArtifactGone { id, artifact } = error {
+                    self.give_up(id, artifact).await;
+                }
                 let requeue = self.still_waiting(id).await;
                 tracing::warn!(request.id = %id, worker.id = %worker, error = &error as &dyn std::error::Error,
                     "a request could not be assigned");

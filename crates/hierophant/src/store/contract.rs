@@ -522,13 +522,27 @@ pub(crate) async fn the_first_registration_of_a_program_stays(store: SharedStore
         created_at: at(1),
     };
     assert_eq!(store.program(program.vk_hash).await.unwrap(), None);
+    let elf = Artifact {
+        id: program.program,
+        owner: Some(requester(1)),
+        digest: Digest::of(b"ELF"),
+        size: 3,
+        created_at: at(0),
+    };
+    store.record_artifact(elf).await.unwrap();
     store.register_program(program.clone()).await.unwrap();
     let again =
         Program { owner: requester(2), program: ArtifactId::new(ArtifactKind::Program, [2; 16]), ..program.clone() };
     store.register_program(again.clone()).await.unwrap();
     assert_eq!(store.program(program.vk_hash).await.unwrap().as_deref(), Some(&program));
-    store.register_program(again).await.unwrap();
+    store.register_program(again.clone()).await.unwrap();
     assert_eq!(store.program(program.vk_hash).await.unwrap().as_deref(), Some(&program));
+    // But for its ELF, once that is gone.
+    store.forget_artifact(program.program).await.unwrap();
+    assert_eq!(store.program(program.vk_hash).await.unwrap().as_deref(), Some(&program));
+    store.register_program(again.clone()).await.unwrap();
+    let mended = Program { program: again.program, ..program };
+    assert_eq!(store.program(mended.vk_hash).await.unwrap().as_deref(), Some(&mended));
 }
 
 pub(crate) async fn an_artifact_is_recorded_once_and_never_with_other_content(store: SharedStore) {

@@ -1,13 +1,18 @@
 //! Keeps the data directory in order, in the background and in small steps.
 //!
-//! `retention` deletes what nobody needs any more: the row first, then the file.
+//! `consistency` brings rows and files together at the start; `retention` deletes what nobody needs any more: the row
+//! first, then the file.
 
+mod consistency;
 mod retention;
 
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
+
+use network_lib::ArtifactId;
+use tokio::sync::mpsc;
 
 use crate::{
     artifacts::{ArtifactFiles, Claims},
@@ -34,14 +39,22 @@ pub struct Upkeep {
     pub clock: SharedClock,
     /// How much is kept.
     pub rules: RetentionRules,
+    /// Is told of artifacts that are gone although they should be there.
+    pub lost: mpsc::Sender<ArtifactId>,
 }
 
 impl Upkeep {
     /// Keeps order until it is dropped, which is safe at any point.
     pub async fn run(self) {
+        self.bring_together().await;
         loop {
             self.retain().await;
             tokio::time::sleep(INTERVAL).await;
         }
+    }
+
+    async fn tell_lost(&self, id: ArtifactId) {
+        // Nobody listens any more when the program stops; the next start finds the requests without their artifact.
+        let _ = self.lost.send(id).await;
     }
 }

@@ -1,3 +1,4 @@
+mod consistency;
 mod retention;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +35,9 @@ impl Clock for TestClock {
 struct Place {
     upkeep: Upkeep,
     clock: Arc<TestClock>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+    /// What upkeep told to be lost.
+    told: mpsc::Receiver<ArtifactId>,
 }
 
 impl Place {
@@ -42,14 +45,16 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&directory.path().join("store.sqlite"), &Settings::default()).unwrap();
         let clock = Arc::new(TestClock::default());
+        let (lost, told) = mpsc::channel(100);
         let upkeep = Upkeep {
             store: Arc::new(store),
             files: Arc::new(DiskArtifacts::open(directory.path().join("artifacts"), 0).unwrap()),
             claims: Claims::default(),
             clock: Arc::clone(&clock) as SharedClock,
             rules,
+            lost,
         };
-        Self { upkeep, clock, _directory: directory }
+        Self { upkeep, clock, directory, told }
     }
 
     fn now(&self) -> Timestamp {

@@ -7,5 +7,6 @@ mod coordinator;
 mod delivering;
 mod hinting;
 mod joining;
+mod losing;
 mod restarting;
 mod worker;
