@@ -132,6 +132,7 @@ impl App {
         tasks.spawn(actor.run(stop_inner.clone()));
         let open = service.recover().await.context("the open requests could not be read")?;
         let public_url = PublicUrl::new(config.public_url.clone()).context("public_url")?;
+        let (lost, mut losses) = mpsc::channel(LOSSES);
         let artifact_api = ArtifactApi::new(
             Arc::clone(&service.artifacts),
             Arc::clone(&service.store) as Arc<_>,
@@ -139,8 +140,8 @@ impl App {
             Arc::clone(&service.clock),
             artifact_limits(&config),
             tasks.clone(),
-        );
-        let (lost, mut losses) = mpsc::channel(LOSSES);
+        )
+        .telling(lost.clone());
         let upkeep = Upkeep {
             store: Arc::clone(&service.store),
             files: Arc::clone(&service.artifacts),

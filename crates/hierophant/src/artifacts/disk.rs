@@ -28,7 +28,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use super::{ArtifactError, ArtifactFiles, Chunks, Published, Reader, Upload, durable};
+use super::{ArtifactError, ArtifactFiles, Chunks, Published, Reader, Stamp, Upload, durable};
 
 /// How much is read or written at once: so much that handing it from thread to thread costs little beside copying it.
 const CHUNK: usize = 512 * 1024;
@@ -86,6 +86,11 @@ impl Root {
         self.kind(id.kind()).join(id.to_string())
     }
 
+    /// Where damaged bytes of this id are kept. No id has this spelling.
+    fn aside(&self, id: ArtifactId) -> PathBuf {
+        self.kind(id.kind()).join(format!("{id}.damaged"))
+    }
+
     /// Whether `more` bytes may be taken in.
     fn has_room(&self, kind: ArtifactKind, more: usize) -> Result<bool, ArtifactError> {
         if kind == ArtifactKind::Proof || self.keep_free == 0 {
@@ -133,6 +138,39 @@ impl ArtifactFiles for DiskArtifacts {
     async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError> {
         let path = self.root.file(id);
         off_the_runtime(move || found(fs::remove_file(&path)).map(drop).map_err(trouble("remove", &path))).await
+    }
+
+    async fn stamp(&self, id: ArtifactId) -> Result<Option<Stamp>, ArtifactError> {
+        let path = self.root.file(id);
+        off_the_runtime(move || {
+            let metadata = found(fs::metadata(&path)).map_err(trouble("look at", &path))?;
+            Ok(metadata.map(|metadata| stamp(&metadata)))
+        })
+        .await
+    }
+
+    async fn measure(&self, id: ArtifactId) -> Result<Option<(Published, Stamp)>, ArtifactError> {
+        let path = self.root.file(id);
+        off_the_runtime(move || {
+            let Some(file) = found(File::open(&path)).map_err(trouble("open", &path))? else { return Ok(None) };
+            let stamp = stamp(&file.metadata().map_err(trouble("look at", &path))?);
+            Ok(Some((measure(file).map_err(trouble("read", &path))?, stamp)))
+        })
+        .await
+    }
+
+    async fn set_aside(&self, id: ArtifactId) -> Result<(), ArtifactError> {
+        let (path, aside, directory) = (self.root.file(id), self.root.aside(id), self.root.kind(id.kind()));
+        off_the_runtime(move || {
+            found(fs::rename(&path, &aside)).map_err(trouble("move aside", &path))?;
+            durable::sync_directory(&directory).map_err(trouble("sync", &directory))
+        })
+        .await
+    }
+
+    async fn was_set_aside(&self, id: ArtifactId) -> Result<bool, ArtifactError> {
+        let path = self.root.aside(id);
+        off_the_runtime(move || Ok(found(fs::metadata(&path)).map_err(trouble("look for", &path))?.is_some())).await
     }
 
     async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError> {
@@ -289,9 +327,14 @@ impl Staged {
         match moved {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let there = measure(&target).map_err(trouble("read", &target))?;
+                let there = File::open(&target).and_then(measure).map_err(trouble("read", &target))?;
                 if there != published {
-                    return Err(ArtifactError::Conflict(self.id));
+                    if expected.is_none() {
+                        return Err(ArtifactError::Conflict(self.id));
+                    }
+                    // These bytes are the ones that were stored before; what lies there is damaged.
+                    fs::rename(&self.path, &target).map_err(trouble("move a file to", &target))?;
+                    self.file = None;
                 }
             }
             Err(error) => return Err(trouble("move a file to", &target)(error.into())),
@@ -320,9 +363,12 @@ impl Drop for Staged {
     }
 }
 
+fn stamp(metadata: &fs::Metadata) -> Stamp {
+    Stamp { size: metadata.len(), written: metadata.modified().ok() }
+}
+
 /// Digest and size of a file.
-fn measure(path: &Path) -> io::Result<Published> {
-    let mut file = File::open(path)?;
+fn measure(mut file: File) -> io::Result<Published> {
     let mut digest = Hasher::default();
     let mut buffer = vec![0; CHUNK];
     let mut size = 0;

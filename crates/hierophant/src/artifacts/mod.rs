@@ -7,6 +7,7 @@ mod capability;
 mod claims;
 pub mod disk;
 mod durable;
+mod intact;
 mod public_url;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use self::{
     capability::{Action, Capabilities, CapabilityError, KeyFileError},
     claims::{Claim, Claims},
     disk::DiskArtifacts,
+    intact::{Condition, Intact},
     public_url::{PublicUrl, PublicUrlError},
 };
 use crate::class::Class;
@@ -45,6 +47,19 @@ pub trait ArtifactFiles: Send + Sync + 'static {
 
     /// Removes the artifact. One that is not there is fine. After a crash it may be there again.
     async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError>;
+
+    /// What the file system says of the artifact's bytes. Absence is an answer, not an error.
+    async fn stamp(&self, id: ArtifactId) -> Result<Option<Stamp>, ArtifactError>;
+
+    /// Reads the artifact's bytes from beginning to end: what they are, and the stamp that they had before. Absence is an
+    /// answer, not an error.
+    async fn measure(&self, id: ArtifactId) -> Result<Option<(Published, Stamp)>, ArtifactError>;
+
+    /// Moves damaged bytes aside, for the operator to look at: the artifact is gone from then on.
+    async fn set_aside(&self, id: ArtifactId) -> Result<(), ArtifactError>;
+
+    /// Whether bytes of this artifact were set aside.
+    async fn was_set_aside(&self, id: ArtifactId) -> Result<bool, ArtifactError>;
 
     /// Every artifact that is there, and when its bytes were last written. What comes or goes meanwhile may be missing.
     async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError>;
@@ -77,6 +92,15 @@ pub struct Published {
     pub digest: Digest,
     /// How many bytes.
     pub size: u64,
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// How many bytes it has.
+    pub size: u64,
+    /// When it was written last.
+    pub written: Option<SystemTime>,
 }
 
 /// Bytes as they are read, in pieces large enough to be worth a system call.

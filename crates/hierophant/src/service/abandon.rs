@@ -8,7 +8,7 @@ use super::{ChangeError, Service};
 impl Service {
     /// Ends every request that waits for an artifact that is gone. Requests that are being proved go on: their workers
     /// have it already, or fail, and then [`Service::claim`] ends them.
-    pub(crate) async fn artifact_gone(&self, artifact: ArtifactId) {
+    pub async fn artifact_gone(&self, artifact: ArtifactId) {
         let open = match self.store.open_requests().await {
             Ok(open) => open,
             Err(error) => {

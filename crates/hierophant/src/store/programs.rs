@@ -58,4 +58,7 @@ pub trait Artifacts {
 
     /// The artifact with this id. Absence is an answer, not an error.
     async fn artifact(&self, id: ArtifactId) -> Result<Option<Artifact>, StorageError>;
+
+    /// Deletes an artifact's row because its bytes are gone, whoever needs them. One that is not there is fine.
+    async fn forget_artifact(&self, id: ArtifactId) -> Result<(), StorageError>;
 }

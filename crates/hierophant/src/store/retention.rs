@@ -79,7 +79,4 @@ pub trait Retention {
 
     /// Artifacts that have a row, in the order of their ids, after this one; at most `limit`.
     async fn recorded_artifacts(&self, after: Option<ArtifactId>, limit: u32) -> Result<Vec<ArtifactId>, StorageError>;
-
-    /// Deletes an artifact's row because its bytes are gone, whoever needs them.
-    async fn forget_artifact(&self, id: ArtifactId) -> Result<(), StorageError>;
 }

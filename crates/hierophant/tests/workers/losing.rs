@@ -24,6 +24,19 @@ async fn a_request_whose_input_is_gone_ends_with_the_cause_and_the_worker_gets_t
 }
 
 #[tokio::test]
+async fn what_is_found_to_be_gone_ends_the_requests_that_wait_for_it_and_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let (bereft, whole) = (coordinator.submit().await, coordinator.submit().await);
+    let input = coordinator.request(bereft).await.spec.stdin;
+    coordinator.store().forget_artifact(input).await.unwrap();
+    coordinator.service.artifact_gone(input).await;
+    let state = &coordinator.request(bereft).await.state;
+    assert!(matches!(state, RequestState::Unfulfillable { cause, .. } if cause.contains("was lost")), "{state:?}");
+    assert_eq!(coordinator.request(whole).await.state, RequestState::Queued);
+}
+
+#[tokio::test]
 async fn a_request_whose_program_is_gone_ends_with_the_cause() {
     let directory = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(directory.path()).await;

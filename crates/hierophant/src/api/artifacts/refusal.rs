@@ -58,10 +58,10 @@ pub(super) enum Refusal {
     #[error("{id} was stored, but its file is gone: the hierophant's operator must restore the artifact directory")]
     Lost { id: ArtifactId },
     #[error(
-        "{id} was stored with {recorded} bytes, but its file has {found}: the hierophant's operator must restore the \
-         artifact directory"
+        "{id} was damaged on the hierophant's disk and is not served: ask for the proof again, or upload the input again; \
+         its operator finds more in the log"
     )]
-    Damaged { id: ArtifactId, recorded: u64, found: u64 },
+    Gone { id: ArtifactId },
 }
 
 impl From<ArtifactError> for Refusal {
@@ -100,7 +100,8 @@ impl Refusal {
             Self::BeingRemoved | Self::Busy | Self::Full | Self::Files(_) | Self::Rows(_) | Self::Stopped { .. } => {
                 http_status(Class::Unavailable)
             }
-            Self::DamagedRow(_) | Self::Lost { .. } | Self::Damaged { .. } => http_status(Class::Internal),
+            Self::DamagedRow(_) | Self::Lost { .. } => http_status(Class::Internal),
+            Self::Gone { .. } => StatusCode::GONE,
         }
     }
 
@@ -128,7 +129,7 @@ impl Refusal {
     pub(super) fn log(&self) {
         let cause = std::error::Error::source(self).map(causes).unwrap_or_default();
         match self {
-            Self::Full | Self::Files(_) | Self::DamagedRow(_) | Self::Lost { .. } | Self::Damaged { .. } => {
+            Self::Full | Self::Files(_) | Self::DamagedRow(_) | Self::Lost { .. } => {
                 tracing::error!(cause, "a transfer failed: {self}");
             }
             Self::Rows(_) | Self::Busy | Self::Stopped { .. } => tracing::warn!(cause, "a transfer failed: {self}"),

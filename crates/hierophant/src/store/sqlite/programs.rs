@@ -9,7 +9,7 @@ use quick_cache::{Weighter, sync::Cache};
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    SqliteStore,
+    SqliteStore, retention,
     rows::{self, Columns, TableRow},
     writer::Written,
 };
@@ -146,6 +146,15 @@ impl Artifacts for SqliteStore {
 
     async fn artifact(&self, id: ArtifactId) -> Result<Option<Artifact>, StorageError> {
         self.readers.read(move |connection| find_artifact(connection, id)).await
+    }
+
+    async fn forget_artifact(&self, id: ArtifactId) -> Result<(), StorageError> {
+        let forget = move |connection: &Connection| {
+            retention::delete_artifact(connection, id)
+                .map_err(|error| rows::failure(&error, ArtifactRow::TABLE, id))?;
+            Ok(Written::plain(()))
+        };
+        self.writer.perform(forget).await
     }
 }
 

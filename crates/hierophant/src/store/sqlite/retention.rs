@@ -108,14 +108,6 @@ impl Retention for SqliteStore {
         };
         self.readers.read(query).await
     }
-
-    async fn forget_artifact(&self, id: ArtifactId) -> Result<(), StorageError> {
-        let forget = move |connection: &Connection| {
-            delete_artifact(connection, id).map_err(|error| rows::failure(&error, "artifacts", id))?;
-            Ok(Written::plain(()))
-        };
-        self.writer.perform(forget).await
-    }
 }
 
 fn artifact_id(id: &str) -> Result<ArtifactId, StorageError> {
@@ -286,7 +278,8 @@ fn prune_artifact(
     Ok(true)
 }
 
-fn delete_artifact(connection: &Connection, id: ArtifactId) -> rusqlite::Result<()> {
+/// Deletes an artifact's row.
+pub(super) fn delete_artifact(connection: &Connection, id: ArtifactId) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM artifacts WHERE id = ?1")?.execute([id.to_string()])?;
     Ok(())
 }
