@@ -15,6 +15,7 @@ pub mod config;
 pub mod fleet;
 pub mod service;
 pub mod shutdown;
+pub mod sockets;
 pub mod store;
 pub mod telemetry;
 pub mod upkeep;

@@ -53,7 +53,8 @@ impl DiskArtifacts {
     /// so no other process may be using the directory.
     ///
     /// Whatever is not a proof is refused once it would leave less than `keep_free` bytes on the disk: work that was
-    /// accepted can then still be delivered. Reads and writes the disk: for start-up only.
+    /// accepted can then still be delivered. Proofs are refused below a quarter of it: the database, which knows what was
+    /// accepted, can then still be written. Both recover by themselves when there is room again. Reads and writes the disk: for start-up only.
     ///
     /// # Errors
     /// [`ArtifactError::Io`] when the directory cannot be made, read or written.
@@ -93,13 +94,17 @@ impl Root {
 
     /// Whether `more` bytes may be taken in.
     fn has_room(&self, kind: ArtifactKind, more: usize) -> Result<bool, ArtifactError> {
-        if kind == ArtifactKind::Proof || self.keep_free == 0 {
+        let keep_free = match kind {
+            ArtifactKind::Proof => self.keep_free / 4,
+            ArtifactKind::Program | ArtifactKind::Stdin | ArtifactKind::PrivateStdin => self.keep_free,
+        };
+        if keep_free == 0 {
             return Ok(true);
         }
         let disk = rustix::fs::statvfs(&self.directory)
             .map_err(|error| trouble("ask for the free space of", &self.directory)(error.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        Ok(free.saturating_sub(more as u64) >= self.keep_free)
+        Ok(free.saturating_sub(more as u64) >= keep_free)
     }
 }
 
@@ -138,6 +143,11 @@ impl ArtifactFiles for DiskArtifacts {
     async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError> {
         let path = self.root.file(id);
         off_the_runtime(move || found(fs::remove_file(&path)).map(drop).map_err(trouble("remove", &path))).await
+    }
+
+    async fn has_room(&self, kind: ArtifactKind) -> Result<bool, ArtifactError> {
+        let root = Arc::clone(&self.root);
+        off_the_runtime(move || root.has_room(kind, 0)).await
     }
 
     async fn stamp(&self, id: ArtifactId) -> Result<Option<Stamp>, ArtifactError> {

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use bytesize::ByteSize;
 use futures_util::Stream;
-use network_lib::{ArtifactId, Digest};
+use network_lib::{ArtifactId, ArtifactKind, Digest};
 
 pub use self::{
     capability::{Action, Capabilities, CapabilityError, KeyFileError},
@@ -47,6 +47,9 @@ pub trait ArtifactFiles: Send + Sync + 'static {
 
     /// Removes the artifact. One that is not there is fine. After a crash it may be there again.
     async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError>;
+
+    /// Whether there is room for an artifact of this kind, so that an upload may be invited.
+    async fn has_room(&self, kind: ArtifactKind) -> Result<bool, ArtifactError>;
 
     /// What the file system says of the artifact's bytes. Absence is an answer, not an error.
     async fn stamp(&self, id: ArtifactId) -> Result<Option<Stamp>, ArtifactError>;
@@ -129,7 +132,7 @@ pub enum ArtifactError {
     #[error("{0} exists already with other content")]
     Conflict(ArtifactId),
     /// No room. Passing trouble: nothing was stored.
-    #[error("the disk is full, or so nearly that what is left is kept for proofs")]
+    #[error("the disk is full, or so nearly that what is left is kept for proofs and for the database")]
     Full,
     /// The file system did not do it. Nothing was stored, or at least nobody was told so.
     #[error("could not {doing} {}", .path.display())]

@@ -31,7 +31,7 @@ impl Upkeep {
         loop {
             let now = self.clock.now().time;
             let ids = self.store.prunable_requests(self.rules, now, REQUESTS).await?;
-            let gone = self.store.prune_requests(ids, now).await?;
+            let gone = if ids.is_empty() { 0 } else { self.store.prune_requests(ids, now).await? };
             // None went: there were none, or whatever was found has changed meanwhile.
             if gone == 0 {
                 return Ok(pruned);

@@ -75,11 +75,11 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`]; whatever was at `path` is then as it was, or up to date.
     pub fn open(path: &Path, settings: &Settings) -> Result<Self, OpenError> {
-        let connection = opening::writer(path, settings.busy_timeout)?;
+        let mut connection = opening::writer(path, settings.busy_timeout)?;
         let readers = Readers::open(path, settings.readers.max(1), settings.busy_timeout)?;
         let cache = Arc::new(RequestCache::new(settings.request_cache_bytes));
         let epoch =
-            ownership::take(&connection).map_err(|source| OpenError::Unusable { path: path.to_owned(), source })?;
+            ownership::take(&mut connection).map_err(|source| OpenError::Unusable { path: path.to_owned(), source })?;
         let writer = Writer::start(connection, epoch, Arc::clone(&cache))
             .map_err(|source| OpenError::System { path: path.to_owned(), source })?;
         Ok(Self { readers, cache, programs: programs::cache(settings.program_cache_bytes), writer })

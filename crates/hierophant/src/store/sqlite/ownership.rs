@@ -5,15 +5,20 @@
 //! never reads. So each transaction first looks whether the database still has the number that this program gave it;
 //! SQLite lets one program write at a time, so the answer holds until the transaction ends.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 /// The number that a program gave the database when it opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Epoch(i64);
 
 /// Makes the program that has `connection` the owner. Whoever was it before writes nothing from then on.
-pub(super) fn take(connection: &Connection) -> rusqlite::Result<Epoch> {
-    connection.query_row("UPDATE owner SET epoch = epoch + 1 RETURNING epoch", (), |row| row.get(0)).map(Epoch)
+pub(super) fn take(connection: &mut Connection) -> rusqlite::Result<Epoch> {
+    // Not in one statement by itself: whether that is committed, as on a full disk, nobody would be told.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let sql = "UPDATE owner SET epoch = epoch + 1 RETURNING epoch";
+    let epoch = transaction.query_row(sql, (), |row| row.get(0)).map(Epoch)?;
+    transaction.commit()?;
+    Ok(epoch)
 }
 
 impl Epoch {
