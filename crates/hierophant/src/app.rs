@@ -12,8 +12,9 @@ use std::{
 
 use anyhow::Context as _;
 use proving::{ChildCommand, Verifier, VerifierChild};
+use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -29,11 +30,16 @@ use crate::{
     fleet::{FleetActor, FleetHandle},
     ids::RandomIds,
     service::{Ports, Service, ServiceSettings},
+    sockets::{self, Inherited, Socket},
     store::{
-        SharedStore,
+        SharedStore, TidyStore,
         sqlite::{Settings, SqliteStore},
     },
+    upkeep::Upkeep,
 };
+
+/// Artifacts found to be gone that wait for their requests to be ended; whoever finds more waits.
+const LOSSES: usize = 64;
 
 /// How long background work may take to finish what it is at when the program stops.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -63,11 +69,11 @@ pub struct Endpoints {
 }
 
 impl App {
-    /// Opens what is durable and binds the ports.
+    /// Opens what is durable and binds the ports, unless their sockets were inherited.
     ///
     /// # Errors
     /// When the data directory cannot be used, another coordinator uses it, or a port is taken: in words.
-    pub async fn build(config: Config) -> anyhow::Result<Self> {
+    pub async fn build(config: Config, mut sockets: Inherited) -> anyhow::Result<Self> {
         let lock = lock_directory(&config.data_directory)?;
         let tasks = TaskTracker::new();
         let stop_inner = CancellationToken::new();
@@ -80,8 +86,8 @@ impl App {
         let artifacts: Arc<dyn crate::artifacts::ArtifactFiles> = Arc::new(artifacts);
         let capabilities = Capabilities::load_or_create(&config.data_directory.join("capability.key"))
             .context("the key that signs addresses could not be used")?;
-        let grpc = bind(config.grpc_address, "grpc_port").await?;
-        let http = bind(config.http_address, "http_port").await?;
+        let grpc = listen(&mut sockets, sockets::GRPC, config.grpc_address, "grpc_port").await?;
+        let http = listen(&mut sockets, sockets::HTTP, config.http_address, "http_port").await?;
         let verifier = start_verifier(&config.verifier, &tasks, stop_inner.clone())?;
         let (fleet, inbox) = FleetHandle::new();
         let settings = ServiceSettings {
@@ -130,6 +136,7 @@ impl App {
         tasks.spawn(actor.run(stop_inner.clone()));
         let open = service.recover().await.context("the open requests could not be read")?;
         let public_url = PublicUrl::new(config.public_url.clone()).context("public_url")?;
+        let (lost, mut losses) = mpsc::channel(LOSSES);
         let artifact_api = ArtifactApi::new(
             Arc::clone(&service.artifacts),
             Arc::clone(&service.store) as Arc<_>,
@@ -137,7 +144,22 @@ impl App {
             Arc::clone(&service.clock),
             artifact_limits(&config),
             tasks.clone(),
-        );
+        )
+        .telling(lost.clone());
+        let upkeep = Upkeep {
+            store: Arc::clone(&store) as Arc<dyn TidyStore>,
+            files: Arc::clone(&service.artifacts),
+            claims: artifact_api.claims(),
+            clock: Arc::clone(&service.clock),
+            rules: config.retention,
+            lost,
+        };
+        let bereaved = service.clone();
+        tasks.spawn(stop_inner.clone().run_until_cancelled_owned(async move {
+            while let Some(artifact) = losses.recv().await {
+                bereaved.artifact_gone(artifact).await;
+            }
+        }));
         let grpc_router = sp1_network::router(service.clone(), public_url, endpoints.http.port());
         let http_router = api::artifacts::router(artifact_api).merge(api::facts::router(service.clone())).merge(
             api::worker_socket::router(WorkerSocket {
@@ -146,19 +168,28 @@ impl App {
                 token: config.worker_token.clone(),
             }),
         );
-        publish_endpoints(&config.data_directory, &endpoints)?;
+        tasks.spawn(stop_inner.clone().run_until_cancelled_owned(upkeep.run()));
+        if let Err(error) = publish_endpoints(&config.data_directory, &endpoints) {
+            // As on a full disk, on which what is there can still be served.
+            tracing::warn!("endpoints.json could not be written: {error:#}");
+        }
         announce(&config, &endpoints, open);
+        tell_manager(NotifyState::Ready);
         let connections = config.limits.connections;
         let ports = async {
             tokio::join!(
                 api::serve::serve(grpc, grpc_router, connections, stop.clone()),
                 api::serve::serve(http, http_router, connections, stop.clone()),
+                async {
+                    stop.cancelled().await;
+                    tell_manager(NotifyState::Stopping);
+                },
             );
             None
         };
         let failure = tokio::select! {
             failure = ports => failure,
-            // Nothing can be accepted any more; another start reads what is really on the disk.
+            // Nothing can be accepted any more; another start reads what is really on the disk, if it is ours.
             problem = store.stopped() => Some(problem),
         };
         stop_inner.cancel();
@@ -167,7 +198,7 @@ impl App {
             tracing::warn!("some background work did not finish in time; it is taken up again at the next start");
         }
         if let Some(problem) = failure {
-            anyhow::bail!("the store failed and must be opened anew: {problem}");
+            anyhow::bail!("the database takes no more writes: {problem}");
         }
         tracing::info!("stopped");
         Ok(())
@@ -202,12 +233,40 @@ fn announce(config: &Config, endpoints: &Endpoints, open: usize) {
     );
 }
 
+/// The socket that was inherited for this port, or else one that is bound here.
+async fn listen(
+    sockets: &mut Inherited,
+    socket: Socket,
+    address: SocketAddr,
+    key: &str,
+) -> anyhow::Result<TcpListener> {
+    let inherited = sockets.take(socket).with_context(|| {
+        format!("the socket that was handed over in place of {key} cannot be used; it must be a listening TCP socket")
+    })?;
+    match inherited {
+        Some(socket) => TcpListener::from_std(socket).context("a socket that was handed over cannot be used"),
+        None if sockets.count() > 0 => anyhow::bail!(
+            "{} socket(s) were handed over (LISTEN_FDS) and none for {key}: give both, grpc first and then http, or name \
+             them grpc and http",
+            sockets.count()
+        ),
+        None => bind(address, key).await,
+    }
+}
+
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!(
             "{address} could not be bound: another program may use the port; set {key} or listen_address to another"
         )
     })
+}
+
+/// Tells the service manager, if there is one that wants to know.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
 }
 
 /// Creates the data directory and takes it for this process alone. The lock ends with the process, however it ends.
@@ -228,9 +287,14 @@ fn lock_directory(directory: &Path) -> anyhow::Result<File> {
 
 fn publish_endpoints(directory: &Path, endpoints: &Endpoints) -> anyhow::Result<()> {
     let text = serde_json::to_string(endpoints)?;
-    let staged = directory.join("endpoints.json.new");
-    std::fs::write(&staged, text)?;
-    std::fs::rename(staged, directory.join("endpoints.json")).context("endpoints.json could not be written")
+    let (staged, published) = (directory.join("endpoints.json.new"), directory.join("endpoints.json"));
+    let written = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &published));
+    if written.is_err() {
+        // Those of an earlier start would send people to a port of someone else.
+        let _ = std::fs::remove_file(published);
+        let _ = std::fs::remove_file(staged);
+    }
+    Ok(written?)
 }
 
 fn start_verifier(

@@ -16,5 +16,7 @@ pub mod fleet;
 pub mod ids;
 pub mod service;
 pub mod shutdown;
+pub mod sockets;
 pub mod store;
 pub mod telemetry;
+pub mod upkeep;

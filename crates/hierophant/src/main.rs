@@ -1,16 +1,21 @@
 //! `hierophant`: read, build, run, report.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use hierophant::{
     app::App,
     config::{Config, Overrides},
-    shutdown, telemetry,
+    shutdown,
+    sockets::Inherited,
+    telemetry,
 };
 
 /// Exit code for a configuration that cannot be used (sysexits.h: `EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
+
+/// How long file operations that nobody waits for any more may take when the program ends.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// The coordinator of a self-hosted prover network for the SP1 SDK.
 #[derive(Debug, Parser)]
@@ -82,19 +87,23 @@ fn main() -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let sockets = Inherited::from_environment();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("the runtime could not be started: {error}")),
     };
-    match runtime.block_on(run(config)) {
+    let outcome = runtime.block_on(run(config, sockets));
+    // What still runs was waited for; a disk that hangs must not keep the program from ending.
+    runtime.shutdown_timeout(LAST_WAIT);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &format!("{error:#}")),
     }
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config, sockets: Inherited) -> anyhow::Result<()> {
     let stop = shutdown::requested()?;
-    let app = App::build(config).await?;
+    let app = App::build(config, sockets).await?;
     app.serve(stop).await
 }
 

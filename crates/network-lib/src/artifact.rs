@@ -65,6 +65,11 @@ impl ArtifactId {
     pub const fn kind(&self) -> ArtifactKind {
         self.kind
     }
+
+    /// Its random bytes.
+    pub const fn key(&self) -> &[u8; 16] {
+        &self.key
+    }
 }
 
 /// A text that is not an artifact id.

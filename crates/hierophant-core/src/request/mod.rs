@@ -7,7 +7,8 @@
 //!    │  fail, lose       │ fail (guest)                      │ fulfil (a late proof is true all the same)
 //!    │                   ▼                                   │
 //!    │             Unexecutable     Unfulfillable, Expired ──┘
-//!    └── cancel ─► Cancelled
+//!    ├── cancel ─► Cancelled
+//!    └── give up ─► Unfulfillable (its input is gone)
 //! ```
 //! A leased request may have a second attempt beside the first, a hedge: whichever proof verifies first counts, and
 //! when one of the two ends without a proof, the other goes on alone.

@@ -185,6 +185,7 @@ enum Step {
     Deliver(u8),
     Fail(u8, FaultKind),
     Fulfil(u8),
+    GiveUp,
     Expire(u64),
     Cancel,
 }
@@ -208,6 +209,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..6_u8).prop_map(Step::Deliver),
         3 => ((0..6_u8), fault).prop_map(|(n, kind)| Step::Fail(n, kind)),
         1 => (0..6_u8).prop_map(Step::Fulfil),
+        1 => Just(Step::GiveUp),
         1 => (900..1100_u64).prop_map(Step::Expire),
         1 => Just(Step::Cancel),
     ]
@@ -234,6 +236,7 @@ fn apply(request: &Request, step: &Step, policy: RetryPolicy) -> Result<Change, 
             request.fail(attempt(n), fault, &policy, now)
         }
         Step::Fulfil(n) => request.fulfil(attempt(n), worker(n), false, now),
+        Step::GiveUp => request.give_up("the input is gone".to_owned(), now),
         Step::Expire(secs) => request.expire(at(secs)),
         Step::Cancel => request.cancel(now),
     }
@@ -265,6 +268,9 @@ proptest! {
             }
             if let Step::Fail(n, _) | Step::Deliver(n) | Step::Executed(n) = step {
                 prop_assert_eq!(before.state.holder(attempt(n)), Some(worker(n)));
+            }
+            if matches!(step, Step::GiveUp) {
+                prop_assert_eq!(before.state, RequestState::Queued);
             }
             // One more when both of two attempts fail.
             prop_assert!(request.tries.failed <= policy.max_failed_attempts + 1);

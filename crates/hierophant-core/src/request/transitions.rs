@@ -80,6 +80,11 @@ pub enum Happening {
         /// Attempts that were running and are not needed any more.
         superseded: Vec<AttemptId>,
     },
+    /// Nobody can prove it any more, whoever tries.
+    GivenUp {
+        /// Why.
+        cause: String,
+    },
     /// The deadline passed.
     Expired {
         /// The attempts that were running.
@@ -105,6 +110,7 @@ impl Happening {
             Self::Delivered { .. } => "delivered",
             Self::AttemptEnded { .. } => "attempt_ended",
             Self::Fulfilled { .. } => "fulfilled",
+            Self::GivenUp { .. } => "given_up",
             Self::Expired { .. } => "expired",
             Self::Cancelled { .. } => "cancelled",
         }
@@ -303,6 +309,18 @@ impl Request {
                 Ok(self.change(now, state, Happening::Fulfilled { attempt, worker, superseded }))
             }
         }
+    }
+
+    /// What it takes to prove it is gone for good, so that no attempt could succeed.
+    ///
+    /// # Errors
+    /// [`TransitionError::NotQueued`] when it is not waiting: an attempt that is running has what it takes, or fails.
+    pub fn give_up(&self, cause: String, now: Timestamp) -> Result<Change, TransitionError> {
+        if self.state != RequestState::Queued {
+            return Err(TransitionError::NotQueued { state: self.state.name() });
+        }
+        let state = RequestState::Unfulfillable { cause: cause.clone(), at: now };
+        Ok(self.change(now, state, Happening::GivenUp { cause }))
     }
 
     /// The deadline has passed. A proof that is being checked at that moment is waited for: the check is short.

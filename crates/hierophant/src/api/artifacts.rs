@@ -1,7 +1,7 @@
 //! Artifacts over HTTP: `PUT`, `GET` and `HEAD /artifacts/{id}`.
 //!
 //! An upload is answered with 200 once its bytes and then its row are durable, in this order: whatever has a row can be
-//! served after any crash. Inputs and programs need a [capability](Capabilities) both ways; a proof is fetched by its
+//! served after any crash. Bytes that are not those that were stored any more are never served. Inputs and programs need a [capability](Capabilities) both ways; a proof is fetched by its
 //! unguessable id alone, since clients ask for it as long as they like.
 
 mod range;
@@ -21,7 +21,7 @@ use futures_util::StreamExt as _;
 use hierophant_core::Requester;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use network_lib::{ArtifactId, ArtifactKind};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use self::{
@@ -30,7 +30,7 @@ use self::{
     transfer::{Patience, reply_while_draining},
 };
 use crate::{
-    artifacts::{Action, ArtifactFiles, Capabilities, Published},
+    artifacts::{Action, ArtifactFiles, Capabilities, Claims, Condition, Intact, Published},
     clock::SharedClock,
     store::{Artifact, Artifacts},
 };
@@ -89,6 +89,9 @@ pub struct ArtifactApi {
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
     finishing: TaskTracker,
+    claims: Claims,
+    intact: Intact,
+    lost: Option<mpsc::Sender<ArtifactId>>,
 }
 
 impl ArtifactApi {
@@ -106,7 +109,20 @@ impl ArtifactApi {
     ) -> Self {
         let transfers = || Arc::new(Semaphore::new(limits.transfers));
         let (uploads, downloads) = (transfers(), transfers());
-        Self { files, rows, capabilities, clock, limits: Arc::new(limits), uploads, downloads, finishing }
+        let (limits, claims) = (Arc::new(limits), Claims::default());
+        let intact = Intact::default();
+        Self { files, rows, capabilities, clock, limits, uploads, downloads, finishing, claims, intact, lost: None }
+    }
+
+    /// The same, and `lost` is told of every artifact that is found damaged and taken away.
+    #[must_use]
+    pub fn telling(self, lost: mpsc::Sender<ArtifactId>) -> Self {
+        Self { lost: Some(lost), ..self }
+    }
+
+    /// The uploads under way: whoever removes an artifact must ask here.
+    pub fn claims(&self) -> Claims {
+        self.claims.clone()
     }
 }
 
@@ -173,6 +189,7 @@ impl ArtifactApi {
             return Err(Refusal::TooLarge { kind: id.kind(), limit });
         }
         let permit = permit(&self.uploads)?;
+        let claim = self.claims.bring(id).ok_or(Refusal::BeingRemoved)?;
         // First come, first kept: bytes that have a row are never replaced, not even when their file was lost.
         let expected = self.rows.artifact(id).await?.map(|row| row.digest);
         let mut upload = self.files.begin(id, limit).await?;
@@ -193,7 +210,8 @@ impl ArtifactApi {
         let finish = async move {
             let published = upload.publish(expected).await?;
             api.record(id, owner, published).await?;
-            drop(permit);
+            api.intact.note(&*api.files, id).await;
+            drop((permit, claim));
             Ok(published)
         };
         self.finishing.spawn(finish).await.map_err(|source| Refusal::Stopped { source })?
@@ -219,15 +237,15 @@ impl ArtifactApi {
         if id.kind() != ArtifactKind::Proof {
             self.capabilities.check(Action::Get, id, query, self.clock.now().time)?;
         }
-        let row = self.rows.artifact(id).await?.ok_or(Refusal::NotFound)?;
+        let Some(row) = self.rows.artifact(id).await? else {
+            return Err(if self.files.was_set_aside(id).await? { Refusal::Gone { id } } else { Refusal::NotFound });
+        };
         let etag = etag(&row.digest);
         let part = requested_range(headers, &etag, row.size)?;
         let range = part.clone().unwrap_or(0..row.size);
         let permit = permit(&self.downloads)?;
+        self.require_intact(&row).await?;
         let reader = self.files.open(id, range.clone()).await?.ok_or(Refusal::Lost { id })?;
-        if reader.size != row.size {
-            return Err(Refusal::Damaged { id, recorded: row.size, found: reader.size });
-        }
         let body = if method == Method::HEAD {
             Body::empty()
         } else {
@@ -254,6 +272,50 @@ impl ArtifactApi {
             response.headers_mut().insert(header::CONTENT_RANGE, ascii(&covered));
         }
         Ok(response)
+    }
+}
+
+impl ArtifactApi {
+    /// Makes sure that the bytes are those that were stored. Begun, it is finished: a client that hangs up while a large
+    /// file is read finds it read when it comes back.
+    async fn require_intact(&self, row: &Artifact) -> Result<(), Refusal> {
+        let (api, row) = (self.clone(), row.clone());
+        let id = row.id;
+        let look = async move {
+            match api.condition(&row).await? {
+                Condition::Intact => Ok(()),
+                Condition::Missing if api.files.was_set_aside(id).await? => Err(Refusal::Gone { id }),
+                Condition::Missing => Err(Refusal::Lost { id }),
+                Condition::Damaged => {
+                    api.take_away(&row).await?;
+                    Err(Refusal::Gone { id })
+                }
+            }
+        };
+        self.finishing.spawn(look).await.map_err(|source| Refusal::Stopped { source })?
+    }
+
+    async fn condition(&self, row: &Artifact) -> Result<Condition, Refusal> {
+        Ok(self.intact.condition(&*self.files, row.id, row.digest, row.size).await?)
+    }
+
+    /// Takes damaged bytes away, and then their row: whoever needs them is told that they are gone.
+    async fn take_away(&self, row: &Artifact) -> Result<(), Refusal> {
+        let id = row.id;
+        // Whoever brings them anew mends it.
+        let Some(_claim) = self.claims.remove(id) else { return Ok(()) };
+        if self.condition(row).await? != Condition::Damaged {
+            return Ok(());
+        }
+        tracing::error!(artifact.id = %id, "an artifact is damaged: its bytes are not those that were stored. They are \
+            kept beside it as {id}.damaged; check the disk");
+        self.files.set_aside(id).await?;
+        self.rows.forget_artifact(id).await?;
+        if let Some(lost) = &self.lost {
+            // Whoever listens has stopped when the program stops.
+            let _ = lost.send(id).await;
+        }
+        Ok(())
     }
 }
 

@@ -45,7 +45,11 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, st
     let graceful = GracefulShutdown::new();
     let sessions = tokio_util::task::TaskTracker::new();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+            () = stop.cancelled() => break,
+        };
+        let Ok(slot) = slot else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,

@@ -5,12 +5,14 @@
 //! download never holds more than three pieces, whatever its size.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
     mem,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
@@ -26,7 +28,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use super::{ArtifactError, ArtifactFiles, Chunks, Published, Reader, Upload, durable};
+use super::{ArtifactError, ArtifactFiles, Chunks, Published, Reader, Stamp, Upload, durable};
 
 /// How much is read or written at once: so much that handing it from thread to thread costs little beside copying it.
 const CHUNK: usize = 512 * 1024;
@@ -51,7 +53,8 @@ impl DiskArtifacts {
     /// so no other process may be using the directory.
     ///
     /// Whatever is not a proof is refused once it would leave less than `keep_free` bytes on the disk: work that was
-    /// accepted can then still be delivered. Reads and writes the disk: for start-up only.
+    /// accepted can then still be delivered. Proofs are refused below a quarter of it: the database, which knows what was
+    /// accepted, can then still be written. Both recover by themselves when there is room again. Reads and writes the disk: for start-up only.
     ///
     /// # Errors
     /// [`ArtifactError::Io`] when the directory cannot be made, read or written.
@@ -84,15 +87,24 @@ impl Root {
         self.kind(id.kind()).join(id.to_string())
     }
 
+    /// Where damaged bytes of this id are kept. No id has this spelling.
+    fn aside(&self, id: ArtifactId) -> PathBuf {
+        self.kind(id.kind()).join(format!("{id}.damaged"))
+    }
+
     /// Whether `more` bytes may be taken in.
     fn has_room(&self, kind: ArtifactKind, more: usize) -> Result<bool, ArtifactError> {
-        if kind == ArtifactKind::Proof || self.keep_free == 0 {
+        let keep_free = match kind {
+            ArtifactKind::Proof => self.keep_free / 4,
+            ArtifactKind::Program | ArtifactKind::Stdin | ArtifactKind::PrivateStdin => self.keep_free,
+        };
+        if keep_free == 0 {
             return Ok(true);
         }
         let disk = rustix::fs::statvfs(&self.directory)
             .map_err(|error| trouble("ask for the free space of", &self.directory)(error.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        Ok(free.saturating_sub(more as u64) >= self.keep_free)
+        Ok(free.saturating_sub(more as u64) >= keep_free)
     }
 }
 
@@ -131,6 +143,64 @@ impl ArtifactFiles for DiskArtifacts {
     async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError> {
         let path = self.root.file(id);
         off_the_runtime(move || found(fs::remove_file(&path)).map(drop).map_err(trouble("remove", &path))).await
+    }
+
+    async fn has_room(&self, kind: ArtifactKind) -> Result<bool, ArtifactError> {
+        let root = Arc::clone(&self.root);
+        off_the_runtime(move || root.has_room(kind, 0)).await
+    }
+
+    async fn stamp(&self, id: ArtifactId) -> Result<Option<Stamp>, ArtifactError> {
+        let path = self.root.file(id);
+        off_the_runtime(move || {
+            let metadata = found(fs::metadata(&path)).map_err(trouble("look at", &path))?;
+            Ok(metadata.map(|metadata| stamp(&metadata)))
+        })
+        .await
+    }
+
+    async fn measure(&self, id: ArtifactId) -> Result<Option<(Published, Stamp)>, ArtifactError> {
+        let path = self.root.file(id);
+        off_the_runtime(move || {
+            let Some(file) = found(File::open(&path)).map_err(trouble("open", &path))? else { return Ok(None) };
+            let stamp = stamp(&file.metadata().map_err(trouble("look at", &path))?);
+            Ok(Some((measure(file).map_err(trouble("read", &path))?, stamp)))
+        })
+        .await
+    }
+
+    async fn set_aside(&self, id: ArtifactId) -> Result<(), ArtifactError> {
+        let (path, aside, directory) = (self.root.file(id), self.root.aside(id), self.root.kind(id.kind()));
+        off_the_runtime(move || {
+            found(fs::rename(&path, &aside)).map_err(trouble("move aside", &path))?;
+            durable::sync_directory(&directory).map_err(trouble("sync", &directory))
+        })
+        .await
+    }
+
+    async fn was_set_aside(&self, id: ArtifactId) -> Result<bool, ArtifactError> {
+        let path = self.root.aside(id);
+        off_the_runtime(move || Ok(found(fs::metadata(&path)).map_err(trouble("look for", &path))?.is_some())).await
+    }
+
+    async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError> {
+        let root = Arc::clone(&self.root);
+        off_the_runtime(move || {
+            let mut listed = HashMap::new();
+            for directory in ArtifactKind::ALL.map(|kind| root.kind(kind)) {
+                for entry in fs::read_dir(&directory).map_err(trouble("list", &directory))? {
+                    let entry = entry.map_err(trouble("list", &directory))?;
+                    // Whatever else lies there is someone else's.
+                    let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+                    let written = entry.metadata().and_then(|metadata| metadata.modified());
+                    if let Some(written) = found(written).map_err(trouble("look at", &entry.path()))? {
+                        listed.insert(id, written);
+                    }
+                }
+            }
+            Ok(listed)
+        })
+        .await
     }
 }
 
@@ -267,9 +337,14 @@ impl Staged {
         match moved {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let there = measure(&target).map_err(trouble("read", &target))?;
+                let there = File::open(&target).and_then(measure).map_err(trouble("read", &target))?;
                 if there != published {
-                    return Err(ArtifactError::Conflict(self.id));
+                    if expected.is_none() {
+                        return Err(ArtifactError::Conflict(self.id));
+                    }
+                    // These bytes are the ones that were stored before; what lies there is damaged.
+                    fs::rename(&self.path, &target).map_err(trouble("move a file to", &target))?;
+                    self.file = None;
                 }
             }
             Err(error) => return Err(trouble("move a file to", &target)(error.into())),
@@ -298,9 +373,12 @@ impl Drop for Staged {
     }
 }
 
+fn stamp(metadata: &fs::Metadata) -> Stamp {
+    Stamp { size: metadata.len(), written: metadata.modified().ok() }
+}
+
 /// Digest and size of a file.
-fn measure(path: &Path) -> io::Result<Published> {
-    let mut file = File::open(path)?;
+fn measure(mut file: File) -> io::Result<Published> {
     let mut digest = Hasher::default();
     let mut buffer = vec![0; CHUNK];
     let mut size = 0;

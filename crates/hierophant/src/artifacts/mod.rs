@@ -4,24 +4,28 @@
 //! They appear whole or not at all and never change after. `contract` is the suite that every implementation must pass.
 
 mod capability;
+mod claims;
 pub mod disk;
 mod durable;
+mod intact;
 mod public_url;
 
 #[cfg(test)]
 pub(crate) mod contract;
 
-use std::{io, ops::Range, path::PathBuf, pin::Pin};
+use std::{collections::HashMap, io, ops::Range, path::PathBuf, pin::Pin, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use bytesize::ByteSize;
 use futures_util::Stream;
-use network_lib::{ArtifactId, Digest};
+use network_lib::{ArtifactId, ArtifactKind, Digest};
 
 pub use self::{
     capability::{Action, Capabilities, CapabilityError, KeyFileError},
+    claims::{Claim, Claims},
     disk::DiskArtifacts,
+    intact::{Condition, Intact},
     public_url::{PublicUrl, PublicUrlError},
 };
 use crate::class::Class;
@@ -43,6 +47,25 @@ pub trait ArtifactFiles: Send + Sync + 'static {
 
     /// Removes the artifact. One that is not there is fine. After a crash it may be there again.
     async fn remove(&self, id: ArtifactId) -> Result<(), ArtifactError>;
+
+    /// Whether there is room for an artifact of this kind, so that an upload may be invited.
+    async fn has_room(&self, kind: ArtifactKind) -> Result<bool, ArtifactError>;
+
+    /// What the file system says of the artifact's bytes. Absence is an answer, not an error.
+    async fn stamp(&self, id: ArtifactId) -> Result<Option<Stamp>, ArtifactError>;
+
+    /// Reads the artifact's bytes from beginning to end: what they are, and the stamp that they had before. Absence is an
+    /// answer, not an error.
+    async fn measure(&self, id: ArtifactId) -> Result<Option<(Published, Stamp)>, ArtifactError>;
+
+    /// Moves damaged bytes aside, for the operator to look at: the artifact is gone from then on.
+    async fn set_aside(&self, id: ArtifactId) -> Result<(), ArtifactError>;
+
+    /// Whether bytes of this artifact were set aside.
+    async fn was_set_aside(&self, id: ArtifactId) -> Result<bool, ArtifactError>;
+
+    /// Every artifact that is there, and when its bytes were last written. What comes or goes meanwhile may be missing.
+    async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError>;
 }
 
 /// An upload under way. Dropped, it leaves nothing behind.
@@ -74,6 +97,15 @@ pub struct Published {
     pub size: u64,
 }
 
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// How many bytes it has.
+    pub size: u64,
+    /// When it was written last.
+    pub written: Option<SystemTime>,
+}
+
 /// Bytes as they are read, in pieces large enough to be worth a system call.
 pub type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
@@ -100,7 +132,7 @@ pub enum ArtifactError {
     #[error("{0} exists already with other content")]
     Conflict(ArtifactId),
     /// No room. Passing trouble: nothing was stored.
-    #[error("the disk is full, or so nearly that what is left is kept for proofs")]
+    #[error("the disk is full, or so nearly that what is left is kept for proofs and for the database")]
     Full,
     /// The file system did not do it. Nothing was stored, or at least nobody was told so.
     #[error("could not {doing} {}", .path.display())]

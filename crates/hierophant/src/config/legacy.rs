@@ -20,16 +20,6 @@ pub(super) fn warnings(raw: &Raw) -> Vec<String> {
     let registry = raw.worker_registry.clone().unwrap_or_default();
     let keys = [
         (raw.pub_key.is_some(), "pub_key", "signatures are always checked; use allowed_requesters to say who may ask"),
-        (
-            raw.max_stdin_artifacts_stored.is_some(),
-            "max_stdin_artifacts_stored",
-            "inputs are kept as long as a request refers to them",
-        ),
-        (
-            raw.max_proof_artifacts_stored.is_some(),
-            "max_proof_artifacts_stored",
-            "proofs are kept as long as their request is",
-        ),
         (raw.worker_response_timeout_secs.is_some(), "worker_response_timeout_secs", "use workers.silence_limit"),
         (
             registry.max_worker_heartbeat_interval_secs.is_some(),

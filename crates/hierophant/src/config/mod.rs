@@ -23,7 +23,10 @@ use url::Url;
 
 pub use self::raw::LogFormat;
 use self::raw::Raw;
-use crate::fleet::SessionSettings;
+use crate::{
+    fleet::SessionSettings,
+    store::{RetentionRules, SHORTEST_STAY},
+};
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ pub struct Config {
     pub worker_token: Option<SecretString>,
     /// Bounds.
     pub limits: Limits,
+    /// How much is kept of what nobody works on any more.
+    pub retention: RetentionRules,
     /// Patience with workers.
     pub fleet: FleetSettings,
     /// Heartbeats.
@@ -149,6 +154,7 @@ impl Config {
         let warnings = legacy::warnings(&raw);
         let evict_after = raw.workers.evict_after_faults.or_else(|| raw.worker_registry.as_ref()?.max_worker_strikes);
         check_timers(&raw, &mut problems);
+        check_retention(&raw, &mut problems);
         let mut allowed_requesters = Vec::new();
         for address in &raw.allowed_requesters {
             match address.to_lowercase().parse() {
@@ -205,6 +211,14 @@ impl Config {
                 deadline: raw.limits.deadline,
                 connections: raw.limits.connections,
             },
+            retention: RetentionRules {
+                age: raw.retention.age,
+                requests: raw.retention.requests,
+                bytes: raw.retention.bytes.map(|bytes| bytes.as_u64()),
+                unused_artifacts: raw.retention.unused_artifacts,
+                inputs: raw.max_stdin_artifacts_stored,
+                proofs: raw.max_proof_artifacts_stored,
+            },
             fleet: FleetSettings {
                 silence_limit: raw.workers.silence_limit,
                 grace: raw.workers.grace,
@@ -260,6 +274,19 @@ fn check_timers(raw: &Raw, problems: &mut Vec<String>) {
     }
     if raw.retry.max_failed_attempts == 0 || raw.retry.max_lost_attempts == 0 {
         problems.push("retry: every budget must be at least 1".to_owned());
+    }
+}
+
+/// Checks that nothing is to be deleted while a client may still want it.
+fn check_retention(raw: &Raw, problems: &mut Vec<String>) {
+    let spans = [("age", raw.retention.age), ("unused_artifacts", raw.retention.unused_artifacts)];
+    for (key, span) in spans {
+        if span < SHORTEST_STAY {
+            problems.push(format!(
+                "retention.{key}: must be at least {}, so that what was made can be fetched",
+                humantime::format_duration(SHORTEST_STAY)
+            ));
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) struct Raw {
     #[serde(skip_serializing)]
     pub(super) worker_token: Option<SecretString>,
     pub(super) limits: Limits,
+    pub(super) retention: Retention,
     pub(super) workers: Workers,
     pub(super) retry: Retry,
     pub(super) verifier: Verifier,
@@ -63,6 +64,7 @@ impl Default for Raw {
             allowed_requesters: Vec::new(),
             worker_token: None,
             limits: Limits::default(),
+            retention: Retention::default(),
             workers: Workers::default(),
             retry: Retry::default(),
             verifier: Verifier::default(),
@@ -153,6 +155,25 @@ impl Default for Limits {
             deadline: Duration::from_hours(7 * 24),
             connections: 4096,
         }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retention {
+    #[serde(with = "humantime_serde")]
+    pub(super) age: Duration,
+    pub(super) requests: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bytes: Option<ByteSize>,
+    #[serde(with = "humantime_serde")]
+    pub(super) unused_artifacts: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let rules = crate::store::RetentionRules::default();
+        Self { age: rules.age, requests: rules.requests, bytes: None, unused_artifacts: rules.unused_artifacts }
     }
 }
 

@@ -89,7 +89,24 @@ fn the_configuration_of_the_first_hierophant_still_starts_and_says_what_replaced
     assert!(config.mock_mode);
     assert_eq!(config.artifact_directory, PathBuf::from("/tmp/a"));
     assert_eq!(config.fleet.faults.evict_after, 3);
-    assert_eq!(config.warnings.len(), 8);
+    assert_eq!((config.retention.inputs, config.retention.proofs), (Some(50), Some(10)));
+    assert_eq!(config.warnings.len(), 6);
+}
+
+#[test]
+fn what_is_kept_can_be_said_and_not_be_too_little() {
+    let config = load("[retention]\nage = '7days'\nrequests = 10\nbytes = '1GiB'\nunused_artifacts = '2h'\n").unwrap();
+    let hours = Duration::from_hours;
+    let expected = RetentionRules {
+        age: hours(7 * 24),
+        requests: 10,
+        bytes: Some(1 << 30),
+        unused_artifacts: hours(2),
+        ..RetentionRules::default()
+    };
+    assert_eq!(config.retention, expected);
+    let text = problems("[retention]\nage = '1min'\nunused_artifacts = '59min'\n");
+    assert!(text.contains("retention.age: ") && text.contains("retention.unused_artifacts: "), "{text}");
 }
 
 #[test]

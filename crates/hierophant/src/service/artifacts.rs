@@ -22,6 +22,9 @@ pub enum CreateArtifactError {
     /// Proofs are uploaded by workers.
     #[error("artifact_type proof cannot be created by clients: proofs are uploaded by the workers that make them")]
     NotForClients,
+    /// There is no room for it.
+    #[error("the hierophant's disk is full: try again later; its operator must make room")]
+    Full,
 }
 
 impl CreateArtifactError {
@@ -30,6 +33,7 @@ impl CreateArtifactError {
         match self {
             Self::NotAllowed(_) => Class::Denied,
             Self::NotForClients => Class::Rejected,
+            Self::Full => Class::Unavailable,
         }
     }
 }
@@ -41,7 +45,7 @@ impl Service {
     ///
     /// # Errors
     /// [`CreateArtifactError`]
-    pub fn create_artifact(
+    pub async fn create_artifact(
         &self,
         kind: ArtifactKind,
         owner: Requester,
@@ -51,6 +55,13 @@ impl Service {
         match kind {
             ArtifactKind::Program | ArtifactKind::Stdin | ArtifactKind::PrivateStdin => {}
             ArtifactKind::Proof => return Err(CreateArtifactError::NotForClients),
+        }
+        // A disk that does not say is found out by the upload.
+        if !self.artifacts.has_room(kind).await.unwrap_or(true) {
+            tracing::error!(
+                "an upload was refused: the disk is so full that what is left is kept for proofs; make room"
+            );
+            return Err(CreateArtifactError::Full);
         }
         let id = self.ids.artifact(kind);
         let expires = self.clock.now().time.plus(UPLOAD_WINDOW);

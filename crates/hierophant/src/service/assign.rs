@@ -45,6 +45,9 @@ impl Service {
                 self.release_if_settled(id, attempt).await;
             }
             Err(error) => {
+                if let ClaimError::ArtifactGone { id, artifact } = error {
+                    self.give_up(id, artifact).await;
+                }
                 let requeue = self.still_waiting(id).await;
                 tracing::warn!(request.id = %id, worker.id = %worker, error = &error as &dyn std::error::Error,
                     "a request could not be assigned");
@@ -57,7 +60,7 @@ impl Service {
     pub(crate) async fn remind(&self, attempt: AttemptId, id: RequestId, worker: WorkerId, prover: usize) {
         let request = match self.store.request(id).await {
             Ok(Some(request)) if request.state.holder(attempt) == Some(worker) => request,
-            Ok(_) => return self.fleet.release(id, vec![attempt], "the attempt has ended").await,
+            Ok(_) => return self.fleet.send(Event::Released { attempt }).await,
             Err(error) => return tracing::warn!(attempt.id = %attempt, error = %error, "a worker was not told again"),
         };
         match self.sources(&request).await {

@@ -3,6 +3,7 @@
 //! No wire format and no database type comes in here. Decisions are written over the version that they were made on;
 //! when someone was quicker, they are made again.
 
+mod abandon;
 mod artifacts;
 mod assign;
 mod cancel;

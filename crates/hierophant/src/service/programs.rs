@@ -127,7 +127,7 @@ impl Service {
     pub async fn register_program(&self, registration: Registration) -> Result<(), RegisterError> {
         let Registration { vk_hash, verifying_key, program, owner } = registration;
         self.require_allowed(owner)?;
-        if self.store.program(vk_hash).await.map_err(RegisterError::Store)?.is_some() {
+        if self.usable_program(vk_hash).await.map_err(RegisterError::Store)?.is_some() {
             tracing::debug!(program = %vk_hash, requester = %owner, "a program was registered again");
             return Ok(());
         }
@@ -143,12 +143,18 @@ impl Service {
         Ok(())
     }
 
-    /// The program with this hash, if it is registered.
+    /// The program with this hash, if it is registered. One whose ELF was lost is not: the SDK then registers it anew.
     ///
     /// # Errors
     /// [`StatusError`]
     pub async fn program(&self, vk_hash: Digest) -> Result<Option<Arc<Program>>, StatusError> {
-        Ok(self.store.program(vk_hash).await?)
+        Ok(self.usable_program(vk_hash).await?)
+    }
+
+    async fn usable_program(&self, vk_hash: Digest) -> Result<Option<Arc<Program>>, StorageError> {
+        let Some(program) = self.store.program(vk_hash).await? else { return Ok(None) };
+        let is_there = self.store.artifact(program.program).await?.is_some();
+        Ok(is_there.then_some(program))
     }
 
     async fn check_program(&self, program: ArtifactId, owner: Requester) -> Result<(), RegisterError> {

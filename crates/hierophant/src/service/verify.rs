@@ -49,7 +49,7 @@ impl Service {
                     if self.clock.now().time > request.spec.deadline {
                         let fault = Fault::lost(format!("the proof could not be checked before the deadline: {cause}"));
                         let reason = fault.cause.clone();
-                        return self.give_up(id, attempt, worker, fault, reason).await;
+                        return self.discard(id, attempt, worker, fault, reason).await;
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
@@ -114,12 +114,12 @@ impl Service {
     async fn reject(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, reason: String) {
         tracing::warn!(request.id = %id, attempt.id = %attempt, worker.id = %worker, reason, "a proof did not verify");
         let fault = Fault::worker(format!("the proof did not verify: {reason}"));
-        self.give_up(id, attempt, worker, fault, reason).await;
+        self.discard(id, attempt, worker, fault, reason).await;
     }
 
     /// Ends an attempt whose proof does not count. When the store does not write it, the next comparison of store and
     /// fleet has the proof checked again.
-    async fn give_up(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, fault: Fault, reason: String) {
+    async fn discard(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, fault: Fault, reason: String) {
         let answer = Instruction::Rejected { attempt, reason };
         if let Err(error) = self.end_attempt(id, attempt, worker, fault, answer).await {
             tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,

@@ -82,6 +82,14 @@ pub(crate) async fn upload_stdin(store: &SharedStore, owner: u8) {
     store.record_artifact(artifact).await.unwrap();
 }
 
+/// Records the proof of an attempt.
+pub(crate) async fn record_proof(store: &SharedStore, number: u8) -> ArtifactId {
+    let id = ArtifactId::new(ArtifactKind::Proof, [number; 16]);
+    let artifact = Artifact { id, owner: None, digest: Digest::of(&[number]), size: 100, created_at: at(0) };
+    store.record_artifact(artifact).await.unwrap();
+    id
+}
+
 /// Submits a request that is to be accepted.
 pub(crate) async fn accept(store: &SharedStore, new: NewRequest) -> Arc<Request> {
     upload_stdin(store, new.spec.requester.as_bytes()[0]).await;
@@ -240,7 +248,20 @@ pub(crate) async fn asking_again_finds_the_request_as_it_is_now(store: SharedSto
     let again = NewRequest { id: RequestId::new([8; 32]), ..new_request(1) };
     assert_eq!(store.submit(again.clone()).await.unwrap(), Submitted::Existing(Arc::clone(&leased)));
     let fulfilled = write(&store, leased.fulfil(attempt(1), worker(1), false, at(3))).await;
+    record_proof(&store, 1).await;
     assert_eq!(store.submit(again).await.unwrap(), Submitted::Existing(fulfilled));
+}
+
+pub(crate) async fn a_fulfilled_request_whose_proof_is_gone_stands_for_nothing(store: SharedStore) {
+    let request = accept(&store, new_request(1)).await;
+    let leased = write(&store, request.lease(attempt(1), worker(1), at(2))).await;
+    let proof = record_proof(&store, 1).await;
+    let fulfilled = write(&store, leased.fulfil(attempt(1), worker(1), false, at(3))).await;
+    let again = NewRequest { id: RequestId::new([8; 32]), ..new_request(1) };
+    assert_eq!(store.submit(again.clone()).await.unwrap(), Submitted::Existing(fulfilled));
+    store.forget_artifact(proof).await.unwrap();
+    let Submitted::Accepted(second) = store.submit(again).await.unwrap() else { panic!("not accepted") };
+    assert_eq!(second.id, RequestId::new([8; 32]));
 }
 
 pub(crate) async fn asking_again_after_a_failure_makes_a_new_request(store: SharedStore) {
@@ -502,13 +523,27 @@ pub(crate) async fn the_first_registration_of_a_program_stays(store: SharedStore
         created_at: at(1),
     };
     assert_eq!(store.program(program.vk_hash).await.unwrap(), None);
+    let elf = Artifact {
+        id: program.program,
+        owner: Some(requester(1)),
+        digest: Digest::of(b"ELF"),
+        size: 3,
+        created_at: at(0),
+    };
+    store.record_artifact(elf).await.unwrap();
     store.register_program(program.clone()).await.unwrap();
     let again =
         Program { owner: requester(2), program: ArtifactId::new(ArtifactKind::Program, [2; 16]), ..program.clone() };
     store.register_program(again.clone()).await.unwrap();
     assert_eq!(store.program(program.vk_hash).await.unwrap().as_deref(), Some(&program));
-    store.register_program(again).await.unwrap();
+    store.register_program(again.clone()).await.unwrap();
     assert_eq!(store.program(program.vk_hash).await.unwrap().as_deref(), Some(&program));
+    // But for its ELF, once that is gone.
+    store.forget_artifact(program.program).await.unwrap();
+    assert_eq!(store.program(program.vk_hash).await.unwrap().as_deref(), Some(&program));
+    store.register_program(again.clone()).await.unwrap();
+    let mended = Program { program: again.program, ..program };
+    assert_eq!(store.program(mended.vk_hash).await.unwrap().as_deref(), Some(&mended));
 }
 
 pub(crate) async fn an_artifact_is_recorded_once_and_never_with_other_content(store: SharedStore) {
@@ -619,6 +654,7 @@ macro_rules! contract_tests {
             the_same_request_sent_twenty_times_at_once_is_one
             asking_again_finds_the_request_as_it_is_now
             asking_again_after_a_failure_makes_a_new_request
+            a_fulfilled_request_whose_proof_is_gone_stands_for_nothing
             a_request_needs_an_input_of_its_requester
             an_id_is_given_once
             a_change_decided_on_an_old_version_is_a_conflict_and_changes_nothing

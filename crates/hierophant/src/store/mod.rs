@@ -8,11 +8,12 @@ mod error;
 pub mod memory;
 mod programs;
 mod requests;
+mod retention;
 pub mod sqlite;
 mod workers;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub use self::{
     error::StorageError,
     programs::{Artifact, Artifacts, Program, Programs},
     requests::{AttemptRecord, HistoryRow, NewRequest, ProofRecord, RequestFilter, Requests, Submitted},
+    retention::{REPLAY_GRACE, Retention, RetentionRules, SHORTEST_STAY},
     workers::{DepartedWorker, WorkerRecord, Workers},
 };
 
@@ -30,6 +32,11 @@ pub trait Store: Requests + Programs + Artifacts + Workers + Send + Sync + 'stat
     /// What was written since the store was opened.
     fn stats(&self) -> Stats;
 }
+
+/// A store that also deletes what nobody needs any more.
+pub trait TidyStore: Store + Retention {}
+
+impl<S: Store + Retention> TidyStore for S {}
 
 /// What a store has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

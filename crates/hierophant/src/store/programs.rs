@@ -23,10 +23,12 @@ pub struct Program {
     pub created_at: Timestamp,
 }
 
-/// Registered programs. They are never changed: the first registration of a `vk_hash` stays.
+/// Registered programs. They are not changed: the first registration of a `vk_hash` stays, but for its ELF, once that is
+/// gone.
 #[async_trait]
 pub trait Programs {
-    /// Registers a program. One that is registered already stays as it is: `Ok` all the same.
+    /// Registers a program. One that is registered already stays as it is: `Ok` all the same. If its ELF is gone, the new
+    /// one takes its place.
     async fn register_program(&self, program: Program) -> Result<(), StorageError>;
 
     /// The program with this hash. Absence is an answer, not an error. Cheap: programs are kept in memory.
@@ -56,4 +58,7 @@ pub trait Artifacts {
 
     /// The artifact with this id. Absence is an answer, not an error.
     async fn artifact(&self, id: ArtifactId) -> Result<Option<Artifact>, StorageError>;
+
+    /// Deletes an artifact's row because its bytes are gone, whoever needs them. One that is not there is fine.
+    async fn forget_artifact(&self, id: ArtifactId) -> Result<(), StorageError>;
 }

@@ -26,7 +26,8 @@ pub struct NewRequest {
 pub enum Submitted {
     /// It was accepted and queued.
     Accepted(Arc<Request>),
-    /// It was asked before and has not failed: this is the request that stands for it.
+    /// It was asked before, has not failed, and its proof, if it has one, is there: this is the request that stands for
+    /// it.
     Existing(Arc<Request>),
     /// Its input was never uploaded, or is gone. Nothing was written.
     StdinMissing,

@@ -43,6 +43,16 @@ async fn the_owner_is_the_signer_with_every_v_that_an_sdk_writes() {
 }
 
 #[tokio::test]
+async fn while_the_disk_is_full_no_place_is_handed_out_and_the_client_is_to_come_again() {
+    let network = Network::start_on_a_full_disk().await;
+    let mut client = network.client(1).await;
+    for kind in [ArtifactType::Program, ArtifactType::Stdin, ArtifactType::PrivateStdin] {
+        let signature = client.sign_with(b"create_artifact", 27);
+        assert_refused(create(&mut client, signature, kind.into()).await, Code::Unavailable, "disk is full");
+    }
+}
+
+#[tokio::test]
 async fn whoever_does_not_sign_gets_no_address_and_is_told_what_is_wrong() {
     let network = Network::start().await;
     let mut client = network.client(1).await;

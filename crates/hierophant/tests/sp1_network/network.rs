@@ -65,6 +65,15 @@ impl Network {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut ServiceSettings)) -> Self {
+        Self::start_on(0, change).await
+    }
+
+    /// One whose disk has less room than it should keep free for proofs.
+    pub(crate) async fn start_on_a_full_disk() -> Self {
+        Self::start_on(u64::MAX, |_| ()).await
+    }
+
+    async fn start_on(keep_free: u64, change: impl FnOnce(&mut ServiceSettings)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store: SharedStore =
             Arc::new(SqliteStore::open(&directory.path().join("store.sqlite"), &Settings::default()).unwrap());
@@ -82,7 +91,7 @@ impl Network {
         change(&mut settings);
         let ports = Ports {
             store: Arc::clone(&store),
-            artifacts: Arc::new(DiskArtifacts::open(directory.path().join("artifacts"), 0).unwrap()),
+            artifacts: Arc::new(DiskArtifacts::open(directory.path().join("artifacts"), keep_free).unwrap()),
             capabilities: Capabilities::new([7; 32]),
             verifier: Arc::new(TestVerifier),
             fleet,

@@ -65,6 +65,18 @@ async fn registering_again_succeeds_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_program_whose_elf_was_lost_is_not_found_and_can_be_registered_anew() {
+    let network = Network::start().await;
+    let mut client = network.client(1).await;
+    client.register(&network).await;
+    let lost = program(&mut client, &vk_hash()).await.unwrap().unwrap().program_uri;
+    network.store.forget_artifact(lost.parse().unwrap()).await.unwrap();
+    assert_refused(program(&mut client, &vk_hash()).await, Code::NotFound, "not registered");
+    client.register(&network).await;
+    assert_ne!(program(&mut client, &vk_hash()).await.unwrap().unwrap().program_uri, lost);
+}
+
+#[tokio::test]
 async fn a_program_that_is_no_program_is_refused_and_the_message_says_why() {
     let network = Network::start().await;
     let (mut client, mut other) = (network.client(1).await, network.client(2).await);

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use hierophant_core::{RequestState, Timestamp, Variant};
-use network_lib::{AttemptId, Fault, ProofMode, WorkerId};
+use network_lib::{ArtifactId, ArtifactKind, AttemptId, Fault, ProofMode, WorkerId};
 use prost::Message as _;
 use sp1_network_api::{
     artifact::ArtifactType,
@@ -137,6 +137,8 @@ async fn asking_again_finds_a_fulfilled_request_and_replaces_a_failed_one() {
 
     let second = client.ask(&body).await.unwrap();
     assert_ne!(second, failed);
+    let proof = ArtifactId::new(ArtifactKind::Proof, *attempt.as_bytes()).to_string();
+    network.record_upload(&proof, client.address(), 100).await;
     network.change(&second, |request, now| request.fulfil(attempt, worker, false, now)).await;
     assert_eq!(client.ask(&RequestProofBody { nonce: 7, ..body }).await.unwrap(), second);
 }

@@ -8,5 +8,6 @@ mod delivering;
 mod failing;
 mod hinting;
 mod joining;
+mod losing;
 mod restarting;
 mod worker;

@@ -41,6 +41,8 @@ pub(super) enum Refusal {
     Conflict,
     #[error("there is no such range: ask for one range inside its {size} bytes, as in `Range: bytes=0-99`")]
     Range { size: u64 },
+    #[error("what was uploaded here before is being removed, since nobody asked for it: try again in a moment")]
+    BeingRemoved,
     #[error("too many transfers are under way: try again in a moment")]
     Busy,
     #[error("the hierophant's disk is full: try again later; its operator must make room")]
@@ -56,10 +58,10 @@ pub(super) enum Refusal {
     #[error("{id} was stored, but its file is gone: the hierophant's operator must restore the artifact directory")]
     Lost { id: ArtifactId },
     #[error(
-        "{id} was stored with {recorded} bytes, but its file has {found}: the hierophant's operator must restore the \
-         artifact directory"
+        "{id} was damaged on the hierophant's disk and is not served: ask for the proof again, or upload the input again; \
+         its operator finds more in the log"
     )]
-    Damaged { id: ArtifactId, recorded: u64, found: u64 },
+    Gone { id: ArtifactId },
 }
 
 impl From<ArtifactError> for Refusal {
@@ -95,10 +97,11 @@ impl Refusal {
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict => http_status(Class::Conflict),
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Busy | Self::Full | Self::Files(_) | Self::Rows(_) | Self::Stopped { .. } => {
+            Self::BeingRemoved | Self::Busy | Self::Full | Self::Files(_) | Self::Rows(_) | Self::Stopped { .. } => {
                 http_status(Class::Unavailable)
             }
-            Self::DamagedRow(_) | Self::Lost { .. } | Self::Damaged { .. } => http_status(Class::Internal),
+            Self::DamagedRow(_) | Self::Lost { .. } => http_status(Class::Internal),
+            Self::Gone { .. } => StatusCode::GONE,
         }
     }
 
@@ -126,7 +129,7 @@ impl Refusal {
     pub(super) fn log(&self) {
         let cause = std::error::Error::source(self).map(causes).unwrap_or_default();
         match self {
-            Self::Full | Self::Files(_) | Self::DamagedRow(_) | Self::Lost { .. } | Self::Damaged { .. } => {
+            Self::Full | Self::Files(_) | Self::DamagedRow(_) | Self::Lost { .. } => {
                 tracing::error!(cause, "a transfer failed: {self}");
             }
             Self::Rows(_) | Self::Busy | Self::Stopped { .. } => tracing::warn!(cause, "a transfer failed: {self}"),

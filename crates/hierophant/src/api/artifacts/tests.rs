@@ -40,6 +40,7 @@ struct TestApp {
     rows: Arc<Rows>,
     directory: tempfile::TempDir,
     client: Client,
+    lost: mpsc::Receiver<ArtifactId>,
 }
 
 struct StoppedClock(AtomicU64);
@@ -73,6 +74,11 @@ impl Artifacts for Rows {
     async fn artifact(&self, id: ArtifactId) -> Result<Option<Artifact>, StorageError> {
         Ok(self.up()?.lock().unwrap().get(&id).cloned())
     }
+
+    async fn forget_artifact(&self, id: ArtifactId) -> Result<(), StorageError> {
+        self.up()?.lock().unwrap().remove(&id);
+        Ok(())
+    }
 }
 
 impl Rows {
@@ -92,14 +98,18 @@ async fn app() -> TestApp {
 }
 
 async fn app_with(limits: ArtifactLimits, keep_free: u64) -> TestApp {
-    let directory = tempfile::tempdir().unwrap();
-    let capabilities = Capabilities::new([3; 32]);
-    let clock = Arc::new(StoppedClock(AtomicU64::new(NOW)));
     let rows = Arc::new(Rows {
         recorded: Mutex::default(),
         is_down: AtomicBool::new(false),
         gate: Semaphore::new(GATE as usize),
     });
+    app_on(tempfile::tempdir().unwrap(), rows, limits, keep_free).await
+}
+
+async fn app_on(directory: tempfile::TempDir, rows: Arc<Rows>, limits: ArtifactLimits, keep_free: u64) -> TestApp {
+    let capabilities = Capabilities::new([3; 32]);
+    let clock = Arc::new(StoppedClock(AtomicU64::new(NOW)));
+    let (telling, lost) = mpsc::channel(10);
     let api = ArtifactApi::new(
         Arc::new(DiskArtifacts::open(directory.path(), keep_free).unwrap()),
         Arc::clone(&rows) as Arc<dyn Artifacts + Send + Sync>,
@@ -107,13 +117,14 @@ async fn app_with(limits: ArtifactLimits, keep_free: u64) -> TestApp {
         Arc::clone(&clock) as SharedClock,
         limits,
         TaskTracker::new(),
-    );
+    )
+    .telling(telling);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serve = axum::serve(listener, router(api.clone())).into_future();
     drop(api.finishing.spawn(serve)); // Ends with the test's runtime.
     let base = format!("http://{address}").parse().unwrap();
-    TestApp { base, address, api, capabilities, clock, rows, directory, client: Client::new() }
+    TestApp { base, address, api, capabilities, clock, rows, directory, client: Client::new(), lost }
 }
 
 fn stdin(number: u8) -> ArtifactId {
@@ -175,6 +186,16 @@ impl TestApp {
         socket.write_all(head.as_bytes()).await.unwrap();
         socket.write_all(body).await.unwrap();
         socket
+    }
+
+    /// The same directory and rows, under a program that has seen none of it yet.
+    async fn restarted(self) -> Self {
+        let limits = (*self.api.limits).clone();
+        app_on(self.directory, self.rows, limits, 0).await
+    }
+
+    fn path(&self, id: ArtifactId) -> PathBuf {
+        self.directory.path().join(id.kind().name()).join(id.to_string())
     }
 
     fn files(&self, folder: &str) -> Vec<PathBuf> {
@@ -513,13 +534,83 @@ async fn a_file_without_a_row_is_not_served_until_its_upload_is_repeated() {
     assert_eq!(app.get(proof(1)).await.text().await.unwrap(), "proof");
 }
 
+/// Changes a file as a failing disk would: without a word to the file system.
+fn damage(path: &std::path::Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let written = std::fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
+}
+
 #[tokio::test]
-async fn a_file_that_has_another_size_than_its_row_is_not_served() {
+async fn a_flipped_bit_anywhere_is_found_and_nothing_of_the_file_is_ever_served() {
+    let bytes = pattern(3 * MIB + 17);
+    let mut app = app().await;
+    for (number, place) in (1..).zip([0, 1, MIB, 3 * MIB + 16]) {
+        let id = proof(number);
+        app.put(id, bytes.clone()).await;
+        app = app.restarted().await;
+        damage(&app.path(id), |bytes| bytes[place] ^= 0x10);
+        // Also a part in which nothing is wrong.
+        assert_says(
+            &reply(app.get_range(id, "bytes=100-199").await).await,
+            410,
+            "was damaged on the hierophant's disk",
+        );
+        assert_says(&reply(app.get(id).await).await, 410, "was damaged");
+        assert_eq!(app.client.head(app.get_url(id)).send().await.unwrap().status(), 410);
+        assert_eq!(app.rows.artifact(id).await.unwrap(), None);
+        assert_eq!(app.lost.try_recv(), Ok(id));
+        let aside = app.path(id).with_extension("damaged");
+        assert_eq!(std::fs::metadata(aside).unwrap().len(), bytes.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_or_grew_or_was_written_to_is_not_served_even_if_it_was_before() {
+    type Change = fn(&mut Vec<u8>);
+    let changes: [Change; 3] = [|bytes| bytes.truncate(MIB - 1), |bytes| bytes.push(0), |bytes| bytes[7] ^= 1];
     let app = app().await;
-    app.put(proof(1), "proof").await;
-    std::fs::write(&app.files("proof")[0], "pro").unwrap();
-    let answer = reply(app.get(proof(1)).await).await;
-    assert_says(&answer, 500, "was stored with 5 bytes, but its file has 3");
+    for (number, change) in (1..).zip(changes) {
+        let id = proof(number);
+        app.put(id, pattern(MIB)).await;
+        assert_eq!(app.get(id).await.bytes().await.unwrap(), pattern(MIB));
+        let mut bytes = std::fs::read(app.path(id)).unwrap();
+        change(&mut bytes);
+        std::fs::write(app.path(id), bytes).unwrap();
+        assert_says(&reply(app.get(id).await).await, 410, "was damaged");
+    }
+}
+
+#[tokio::test]
+async fn what_is_damaged_can_be_brought_again() {
+    let app = app().await;
+    let bytes = pattern(MIB);
+    app.put(proof(1), bytes.clone()).await;
+    let app = app.restarted().await;
+    damage(&app.path(proof(1)), |bytes| bytes[5] ^= 1);
+    // Before anyone has noticed, and after.
+    assert_says(&app.put(proof(1), bytes.clone()).await, 200, "stored");
+    assert!(app.get(proof(1)).await.bytes().await.unwrap() == bytes);
+    let app = app.restarted().await;
+    damage(&app.path(proof(1)), |bytes| bytes[5] ^= 1);
+    assert_eq!(app.get(proof(1)).await.status(), 410);
+    assert_says(&app.put(proof(1), bytes.clone()).await, 200, "stored");
+    assert!(app.get(proof(1)).await.bytes().await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn a_file_is_read_whole_once_for_all_its_ranges_and_not_at_all_when_it_was_just_stored() {
+    let app = app().await;
+    app.put(proof(1), pattern(MIB)).await;
+    assert_eq!(app.get(proof(1)).await.status(), 200);
+    assert_eq!(app.api.intact.read(), 0);
+    let app = app.restarted().await;
+    let parts = (0..20).map(|part| app.get_range(proof(1), if part % 2 == 0 { "bytes=0-99" } else { "bytes=500-" }));
+    assert!(join_all(parts).await.iter().all(|response| response.status() == 206));
+    assert_eq!(app.get(proof(1)).await.status(), 200);
+    assert_eq!(app.api.intact.read(), 1);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ impl ArtifactStore for Door {
         let owner = signature::recover(SIGNED_WORDS, &message.signature).map_err(Refusal::from)?;
         let kind = kind(message.artifact_type)?;
         let base = self.base_url(request.extensions());
-        let (id, upload) = self.service.create_artifact(kind, owner, &base).map_err(Refusal::from)?;
+        let (id, upload) = self.service.create_artifact(kind, owner, &base).await.map_err(Refusal::from)?;
         Ok(Response::new(CreateArtifactResponse {
             artifact_uri: id.to_string(),
             artifact_presigned_url: upload.into(),

@@ -99,11 +99,24 @@ async fn a_failed_sync_publishes_nothing_and_a_second_upload_starts_over() {
 #[tokio::test]
 async fn the_last_of_the_disk_is_kept_for_proofs() {
     let directory = tempfile::tempdir().unwrap();
-    let files = DiskArtifacts::open(directory.path(), u64::MAX).unwrap();
+    let disk = rustix::fs::statvfs(directory.path()).unwrap();
+    let free = disk.f_bavail * disk.f_frsize;
+    let files = DiskArtifacts::open(directory.path(), free.saturating_mul(2)).unwrap();
     let input = ArtifactId::new(ArtifactKind::Stdin, [1; 16]);
     assert!(matches!(store(&files, input, b"input").await, Err(ArtifactError::Full)));
     let proof = ArtifactId::new(ArtifactKind::Proof, [1; 16]);
     store(&files, proof, b"proof").await.unwrap();
+    assert!(!files.has_room(ArtifactKind::Stdin).await.unwrap() && files.has_room(ArtifactKind::Proof).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_very_last_of_the_disk_is_kept_for_the_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = DiskArtifacts::open(directory.path(), u64::MAX).unwrap();
+    for kind in ArtifactKind::ALL {
+        let error = store(&files, ArtifactId::new(kind, [1; 16]), b"bytes").await.unwrap_err();
+        assert!(matches!(error, ArtifactError::Full), "{kind}: {error:?}");
+    }
 }
 
 #[tokio::test]

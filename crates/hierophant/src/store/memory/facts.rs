@@ -9,6 +9,7 @@ use std::{
 use hierophant_core::{Change, Happening, Holder, Request, RequestState, Standing, Timestamp, Tries};
 use network_lib::{ArtifactId, AttemptId, Digest, RequestId, WorkerId};
 
+use crate::service::report::proof_artifact;
 use crate::store::{
     Artifact, AttemptRecord, DepartedWorker, HistoryRow, NewRequest, Program, ProofRecord, RequestFilter, Stats,
     StorageError, Submitted, WorkerRecord,
@@ -63,6 +64,7 @@ impl Facts {
     pub fn submit(&mut self, new: NewRequest) -> Result<Submitted, StorageError> {
         if let Some(existing) = self.latest.get(&new.fingerprint).and_then(|id| self.requests.get(id))
             && !existing.request.state.is_failed()
+            && self.has_its_proof(&existing.request.state)
         {
             return Ok(Submitted::Existing(Arc::clone(&existing.request)));
         }
@@ -90,6 +92,14 @@ impl Facts {
         self.latest.insert(new.fingerprint, new.id);
         self.writes += 1;
         Ok(Submitted::Accepted(request))
+    }
+
+    /// Whether the proof of a fulfilled request is here; others need none.
+    fn has_its_proof(&self, state: &RequestState) -> bool {
+        match state {
+            RequestState::Fulfilled { attempt, .. } => self.artifacts.contains_key(&proof_artifact(*attempt)),
+            _ => true,
+        }
     }
 
     /// The request with this id.
@@ -182,6 +192,11 @@ impl Facts {
         } else {
             Err(StorageError::Exists { what: format!("artifact {}", artifact.id) })
         }
+    }
+
+    /// Forgets an artifact.
+    pub fn forget_artifact(&mut self, id: ArtifactId) {
+        self.artifacts.remove(&id);
     }
 
     /// The artifact with this id.
@@ -298,7 +313,11 @@ fn follow(
                 end(running, "cancelled");
             }
         }
-        Happening::Accepted | Happening::Executed { .. } | Happening::Proved { .. } | Happening::Delivered { .. } => {}
+        Happening::Accepted
+        | Happening::Executed { .. }
+        | Happening::Proved { .. }
+        | Happening::Delivered { .. }
+        | Happening::GivenUp { .. } => {}
     }
     Ok(())
 }

@@ -84,6 +84,11 @@ impl Artifacts for MemoryStore {
         self.facts().record_artifact(&artifact)
     }
 
+    async fn forget_artifact(&self, id: ArtifactId) -> Result<(), StorageError> {
+        self.facts().forget_artifact(id);
+        Ok(())
+    }
+
     async fn artifact(&self, id: ArtifactId) -> Result<Option<Artifact>, StorageError> {
         Ok(self.facts().artifact(id))
     }

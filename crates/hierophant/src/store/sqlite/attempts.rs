@@ -102,9 +102,11 @@ pub(super) fn follow(connection: &Connection, seq: i64, change: &Change) -> Resu
     let at = change.request.updated_at;
     let end = |attempt: &AttemptId, outcome| end(connection, seq, *attempt, at, outcome);
     match &change.happening {
-        Happening::Accepted | Happening::Executed { .. } | Happening::Proved { .. } | Happening::Delivered { .. } => {
-            Ok(())
-        }
+        Happening::Accepted
+        | Happening::Executed { .. }
+        | Happening::Proved { .. }
+        | Happening::Delivered { .. }
+        | Happening::GivenUp { .. } => Ok(()),
         Happening::Leased { attempt, worker } | Happening::Hedged { attempt, worker } => {
             let sql = "INSERT INTO attempts (id, request, worker, started_at) VALUES (?1, ?2, ?3, ?4) \
                        ON CONFLICT DO NOTHING";

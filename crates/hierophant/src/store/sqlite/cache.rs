@@ -46,6 +46,11 @@ impl RequestCache {
         }
     }
 
+    /// Takes a request out that was just deleted. Only for the writer, and in the order of the commits.
+    pub(super) fn retract(&self, id: RequestId) {
+        self.0.remove(&id);
+    }
+
     /// The request from memory, or else what `load` reads from the database; callers for the same id wait for one
     /// `load`. When it is polled first, `load` must not have begun to read.
     pub(super) async fn get_or_load(

@@ -6,14 +6,17 @@
 //!  request(id) ──► cache ◄─────────────────────────────────────────────────────────────────┘
 //!                    └► miss: reader connection        lists, history, …: reader connections
 //! ```
-//! The file belongs to one program at a time: what is in memory is never compared with what another program wrote.
+//! The file belongs to one program at a time (`ownership`): what is in memory is never compared with what another
+//! program wrote.
 
 mod attempts;
 mod cache;
 mod opening;
+mod ownership;
 mod programs;
 mod readers;
 mod requests;
+mod retention;
 mod rows;
 mod schema;
 mod workers;
@@ -66,21 +69,24 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, creating it if nothing is there, and brings it up to date. Blocks meanwhile.
+    /// Opens the database at `path`, creating it if nothing is there, brings it up to date and takes it over: whoever had
+    /// it open writes nothing from then on. Blocks meanwhile.
     ///
     /// # Errors
-    /// [`OpenError`]; whatever was at `path` is then as it was.
+    /// [`OpenError`]; whatever was at `path` is then as it was, or up to date.
     pub fn open(path: &Path, settings: &Settings) -> Result<Self, OpenError> {
-        let connection = opening::writer(path, settings.busy_timeout)?;
+        let mut connection = opening::writer(path, settings.busy_timeout)?;
         let readers = Readers::open(path, settings.readers.max(1), settings.busy_timeout)?;
         let cache = Arc::new(RequestCache::new(settings.request_cache_bytes));
-        let writer = Writer::start(connection, Arc::clone(&cache))
+        let epoch =
+            ownership::take(&mut connection).map_err(|source| OpenError::Unusable { path: path.to_owned(), source })?;
+        let writer = Writer::start(connection, epoch, Arc::clone(&cache))
             .map_err(|source| OpenError::System { path: path.to_owned(), source })?;
         Ok(Self { readers, cache, programs: programs::cache(settings.program_cache_bytes), writer })
     }
 
-    /// Waits until the store takes no more writes by itself, and says why: the disk failed to keep what was written.
-    /// The program should then end, and be started again. Cancel-safe.
+    /// Waits until the store takes no more writes by itself, and says why: the disk failed to keep what was written, or
+    /// another program has taken the database over. The program should then end. Cancel-safe.
     pub async fn stopped(&self) -> String {
         self.writer.stopped().await
     }

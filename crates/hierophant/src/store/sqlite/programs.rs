@@ -9,13 +9,14 @@ use quick_cache::{Weighter, sync::Cache};
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    SqliteStore,
+    SqliteStore, retention,
     rows::{self, Columns, TableRow},
     writer::Written,
 };
 use crate::store::{Artifact, Artifacts, Program, Programs, StorageError};
 
-/// Programs in memory, up to a number of bytes. They never change, so there is nothing to keep in order.
+/// Programs in memory, up to a number of bytes. All that may change of one is which upload of its ELF is used, and only
+/// after that upload was lost; so there is nothing to keep in order.
 pub(super) type ProgramCache = Cache<Digest, Arc<Program>, ProgramWeight>;
 
 /// A cache that takes about `bytes` of memory when it is full.
@@ -116,10 +117,11 @@ pub(super) fn requester(columns: &Columns, column: &str, bytes: &[u8]) -> Result
 #[async_trait]
 impl Programs for SqliteStore {
     async fn register_program(&self, program: Program) -> Result<(), StorageError> {
-        if self.programs.contains_key(&program.vk_hash) {
-            return Ok(());
-        }
-        self.writer.perform(move |connection| register(connection, &program).map(Written::plain)).await
+        let vk_hash = program.vk_hash;
+        self.writer.perform(move |connection| register(connection, &program).map(Written::plain)).await?;
+        // What is in memory may name an ELF that was gone.
+        self.programs.remove(&vk_hash);
+        Ok(())
     }
 
     async fn program(&self, vk_hash: Digest) -> Result<Option<Arc<Program>>, StorageError> {
@@ -145,6 +147,15 @@ impl Artifacts for SqliteStore {
     async fn artifact(&self, id: ArtifactId) -> Result<Option<Artifact>, StorageError> {
         self.readers.read(move |connection| find_artifact(connection, id)).await
     }
+
+    async fn forget_artifact(&self, id: ArtifactId) -> Result<(), StorageError> {
+        let forget = move |connection: &Connection| {
+            retention::delete_artifact(connection, id)
+                .map_err(|error| rows::failure(&error, ArtifactRow::TABLE, id))?;
+            Ok(Written::plain(()))
+        };
+        self.writer.perform(forget).await
+    }
 }
 
 fn register(connection: &Connection, program: &Program) -> Result<(), StorageError> {
@@ -152,7 +163,8 @@ fn register(connection: &Connection, program: &Program) -> Result<(), StorageErr
         connection
             .prepare_cached(
                 "INSERT INTO programs (vk_hash, verifying_key, program, owner, created_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (vk_hash) DO UPDATE SET program = excluded.program \
+                 WHERE NOT EXISTS (SELECT 1 FROM artifacts WHERE artifacts.id = programs.program)",
             )?
             .execute(params![
                 program.vk_hash.as_bytes(),

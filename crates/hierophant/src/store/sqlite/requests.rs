@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use hierophant_core::{
     Change, Happening, Holder, Priority, Request, RequestSpec, RequestState, Timestamp, Tries, Variant,
 };
-use network_lib::{AttemptId, CircuitVersion, Digest, ProofMode, RequestId, protocol::Execution};
+use network_lib::{
+    ArtifactId, ArtifactKind, AttemptId, CircuitVersion, Digest, ProofMode, RequestId, protocol::Execution,
+};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Value};
 
 use super::{
@@ -320,6 +322,7 @@ fn submit(
     let latest = rows::first::<RequestRow, Request>(latest, [fingerprint.as_bytes()], fingerprint)?;
     if let Some(existing) = latest
         && !existing.state.is_failed()
+        && has_its_proof(connection, &existing)?
     {
         return Ok(Written::plain(Submitted::Existing(Arc::new(existing))));
     }
@@ -336,7 +339,14 @@ fn submit(
         _ => rows::failure(&error, RequestRow::TABLE, request.id),
     })?;
     attempts::record_event(connection, seq, request.version, request.created_at, &Happening::Accepted)?;
-    Ok(Written { answer: Submitted::Accepted(Arc::clone(&request)), request: Some(request) })
+    Ok(Written::version(Submitted::Accepted(Arc::clone(&request)), request))
+}
+
+/// Whether the proof is there, if the request has one. Without it the request stands for nothing that could be fetched.
+fn has_its_proof(connection: &Connection, request: &Request) -> Result<bool, StorageError> {
+    let RequestState::Fulfilled { attempt, .. } = request.state else { return Ok(true) };
+    let proof = ArtifactId::new(ArtifactKind::Proof, *attempt.as_bytes());
+    Ok(programs::find_artifact(connection, proof)?.is_some())
 }
 
 fn insert(connection: &Connection, fingerprint: Digest, row: &RequestRow) -> rusqlite::Result<i64> {
@@ -383,7 +393,7 @@ fn write(connection: &Connection, change: Change, row: &RequestRow) -> Result<Wr
     attempts::follow(connection, seq, &change)?;
     attempts::record_event(connection, seq, change.request.version, change.request.updated_at, &change.happening)?;
     let request = Arc::new(change.request);
-    Ok(Written { answer: Arc::clone(&request), request: Some(request) })
+    Ok(Written::version(Arc::clone(&request), request))
 }
 
 /// Replaces the version before `row`'s, and answers the row's `seq`; `None` if the request is not at that version.

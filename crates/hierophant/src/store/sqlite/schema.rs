@@ -2,7 +2,10 @@
 
 use rusqlite_migration::{M, Migrations};
 
-const STEPS: &[M<'static>] = &[M::up(include_str!("migrations/1.sql")), M::up(include_str!("migrations/2.sql"))];
+/// What each migration says, oldest first.
+pub(super) const SOURCES: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+
+const STEPS: &[M<'static>] = &[M::up(SOURCES[0]), M::up(SOURCES[1])];
 
 /// Every migration, oldest first.
 pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);

@@ -21,6 +21,9 @@ use crate::store::{
     contract::{self, accept, at, attempt, new_request, upload_stdin, worker},
 };
 
+mod migrating;
+mod owning;
+
 mod contract_of_the_store {
     super::contract::contract_tests!(super::fresh);
 }

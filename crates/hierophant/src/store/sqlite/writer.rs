@@ -17,7 +17,7 @@ use network_lib::RequestId;
 use rusqlite::{Connection, TransactionBehavior, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::cache::RequestCache;
+use super::{cache::RequestCache, ownership::Epoch};
 use crate::store::{Stats, StorageError};
 
 /// Most operations in one transaction: bounds how long the first of them waits for the others.
@@ -39,12 +39,19 @@ pub(super) struct Written<T> {
     pub(super) answer: T,
     /// The request's new version, if the operation made one.
     pub(super) request: Option<Arc<Request>>,
+    /// Requests that the operation deleted.
+    pub(super) dropped: Vec<RequestId>,
 }
 
 impl<T> Written<T> {
     /// Something that made no new version of a request.
     pub(super) const fn plain(answer: T) -> Self {
-        Self { answer, request: None }
+        Self { answer, request: None, dropped: Vec::new() }
+    }
+
+    /// Something that made a new version of a request.
+    pub(super) const fn version(answer: T, request: Arc<Request>) -> Self {
+        Self { answer, request: Some(request), dropped: Vec::new() }
     }
 }
 
@@ -60,11 +67,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread, which owns `connection` and tells `cache` of every new version.
-    pub(super) fn start(connection: Connection, cache: Arc<RequestCache>) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, epoch: Epoch, cache: Arc<RequestCache>) -> std::io::Result<Self> {
         let (queue, operations) = mpsc::channel(QUEUE);
         let (stop, stopped) = watch::channel(None);
         let counters = Arc::new(Counters::default());
-        let thread = WriterThread { connection, operations, cache, counters: Arc::clone(&counters), stop };
+        let thread = WriterThread { connection, epoch, operations, cache, counters: Arc::clone(&counters), stop };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || thread.run())?;
         Ok(Self { queue: Some(queue), thread: Some(thread), counters, stopped })
     }
@@ -122,7 +129,7 @@ impl Drop for Writer {
 /// An operation on its way through the writer: run once, then answered once.
 trait Operation: Send {
     /// Runs it. Its error, if any, is kept for the answer.
-    fn run(&mut self, connection: &Connection) -> Result<Option<Arc<Request>>, Undone>;
+    fn run(&mut self, connection: &Connection) -> Result<Vec<Version>, Undone>;
 
     /// Tells the caller: its own result if that was committed, otherwise the problem.
     fn answer(self: Box<Self>, committed: Result<(), &str>);
@@ -130,6 +137,9 @@ trait Operation: Send {
 
 /// The operation failed, and leaves nothing behind.
 struct Undone;
+
+/// A request as it is now; `None` when it was deleted.
+type Version = (RequestId, Option<Arc<Request>>);
 
 struct Waiting<F, T> {
     operation: Option<F>,
@@ -142,10 +152,13 @@ where
     F: FnOnce(&Connection) -> Result<Written<T>, StorageError> + Send,
     T: Send,
 {
-    fn run(&mut self, connection: &Connection) -> Result<Option<Arc<Request>>, Undone> {
+    fn run(&mut self, connection: &Connection) -> Result<Vec<Version>, Undone> {
         let operation = self.operation.take().ok_or(Undone)?;
         let (result, outcome) = match operation(connection) {
-            Ok(Written { answer, request }) => (Ok(answer), Ok(request)),
+            Ok(Written { answer, request, dropped }) => {
+                let changed = request.map(|request| (request.id, Some(request)));
+                (Ok(answer), Ok(changed.into_iter().chain(dropped.into_iter().map(|id| (id, None))).collect()))
+            }
             Err(error) => (Err(error), Err(Undone)),
         };
         self.result = Some(result);
@@ -165,6 +178,7 @@ where
 
 struct WriterThread {
     connection: Connection,
+    epoch: Epoch,
     operations: mpsc::Receiver<Box<dyn Operation>>,
     cache: Arc<RequestCache>,
     counters: Arc<Counters>,
@@ -180,8 +194,11 @@ impl WriterThread {
             let told = committed.as_ref().map(|_| ()).map_err(String::as_str);
             if let Ok(changed) = &committed {
                 // Before anyone is told, so that whoever is told of a version also reads it.
-                for request in changed.values() {
-                    self.cache.publish(request);
+                for (id, version) in changed {
+                    match version {
+                        Some(request) => self.cache.publish(request),
+                        None => self.cache.retract(*id),
+                    }
                 }
             }
             for operation in batch {
@@ -192,11 +209,14 @@ impl WriterThread {
 
     /// Writes a batch, which starts with one operation and grows by what waits. Answers the newest version of each
     /// request that changed, or why nothing was written.
-    fn write(&mut self, batch: &mut Vec<Box<dyn Operation>>) -> Result<HashMap<RequestId, Arc<Request>>, String> {
+    fn write(
+        &mut self,
+        batch: &mut Vec<Box<dyn Operation>>,
+    ) -> Result<HashMap<RequestId, Option<Arc<Request>>>, String> {
         if let Some(problem) = self.stop.borrow().as_ref() {
             return Err(problem.clone());
         }
-        let Self { connection, operations, counters, .. } = self;
+        let Self { connection, epoch, operations, counters, stop, .. } = self;
         let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
             Ok(transaction) => transaction,
             Err(error) => {
@@ -209,14 +229,19 @@ impl WriterThread {
                 return Err(error.to_string());
             }
         };
+        if let Some(problem) = epoch.problem(&transaction).map_err(|error| error.to_string())? {
+            tracing::error!(problem, "the database takes no more writes");
+            stop.send_replace(Some(problem.clone()));
+            return Err(problem);
+        }
         let mut changed = HashMap::new();
         let mut writes = 0;
         let mut next = 0;
         while let Some(operation) = batch.get_mut(next) {
             let before = transaction.total_changes();
             match in_savepoint(&transaction, operation.as_mut()) {
-                Ok(Ok(request)) => {
-                    changed.extend(request.map(|request| (request.id, request)));
+                Ok(Ok(versions)) => {
+                    changed.extend(versions);
                     writes += u64::from(transaction.total_changes() != before);
                 }
                 Ok(Err(Undone)) => {}
@@ -260,7 +285,7 @@ impl WriterThread {
 fn in_savepoint(
     connection: &Connection,
     operation: &mut dyn Operation,
-) -> rusqlite::Result<Result<Option<Arc<Request>>, Undone>> {
+) -> rusqlite::Result<Result<Vec<Version>, Undone>> {
     let execute = |sql| connection.prepare_cached(sql)?.execute(());
     execute("SAVEPOINT operation")?;
     let outcome = operation.run(connection);
