@@ -171,9 +171,13 @@ impl Facts {
         newest.into_iter().take(limit as usize).map(record).collect()
     }
 
-    /// Registers a program, unless it is.
+    /// Registers a program. One that is registered stays as it is, unless its artifact is gone: then it gets this one.
     pub fn register_program(&mut self, program: Program) {
-        self.programs.entry(program.vk_hash).or_insert_with(|| Arc::new(program));
+        let artifact = program.program;
+        let known = self.programs.entry(program.vk_hash).or_insert_with(|| Arc::new(program));
+        if !self.artifacts.contains_key(&known.program) {
+            Arc::make_mut(known).program = artifact;
+        }
     }
 
     /// The program with this hash.
