@@ -36,9 +36,11 @@ impl Service {
         self.verifying.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Tries until the verifier has an answer, or the request's deadline has passed without one.
+    /// Tries until the verifier has an answer. Once the deadline has passed, the request is held up no longer; the proof is
+    /// checked all the same, since it is true however late, and its worker keeps it until it is told.
     async fn check_until_known(&self, id: RequestId, attempt: AttemptId, worker: WorkerId) {
         let mut pause = Duration::from_millis(500);
+        let mut is_overdue = false;
         loop {
             let Ok(Some(request)) = self.store.request(id).await else { return };
             match self.ask_verifier(&request, attempt).await {
@@ -46,9 +48,10 @@ impl Service {
                 Outcome::Bad { reason } => return self.reject(id, attempt, worker, reason).await,
                 Outcome::Unknown { cause } => {
                     tracing::error!(request.id = %id, attempt.id = %attempt, cause, "a proof could not be checked");
-                    if self.clock.now().time > request.spec.deadline {
+                    if !is_overdue && self.clock.now().time > request.spec.deadline {
+                        is_overdue = true;
                         let fault = Fault::lost(format!("the proof could not be checked before the deadline: {cause}"));
-                        return self.end_attempt(id, attempt, fault).await;
+                        self.end_attempt(id, attempt, fault).await;
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
