@@ -55,14 +55,16 @@ impl Fleet {
         }
     }
 
-    /// A worker that is connected says within seconds that it has what it was given; it is told once more.
+    /// A worker that is heard says within seconds that it has what it was given; it is told once more. Of one that is not
+    /// heard nothing is known: it may have it, and its answer be on the way.
     fn take_back_unanswered(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let limit = self.settings.claim_limit;
         let mut unanswered = Vec::new();
         for (id, worker) in self.workers.iter_mut().filter(|(_, worker)| worker.session.is_some()) {
+            let last_heard = worker.last_heard;
             for (attempt, lease) in &mut worker.leases {
                 match &mut lease.claim {
-                    Claim::Told { at, again } if now.since(*at) > limit => {
+                    Claim::Told { at, again } if last_heard.since(*at) > limit => {
                         if *again {
                             unanswered.push(*attempt);
                             continue;

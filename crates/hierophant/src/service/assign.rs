@@ -150,7 +150,7 @@ impl Service {
     /// be connected all the same, it is told to stop.
     pub(crate) async fn lose(&self, attempt: AttemptId, id: RequestId, worker: WorkerId, reason: String) {
         tracing::warn!(request.id = %id, attempt.id = %attempt, worker.id = %worker, reason, "an attempt was lost");
-        let answer = Instruction::Cancel { attempt, reason: reason.clone() };
+        let answer = Some(Instruction::Cancel { attempt, reason: reason.clone() });
         if let Err(error) = self.end_attempt(id, attempt, worker, Fault::lost(reason), answer).await {
             tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
                 "an attempt could not be ended; the next comparison of store and fleet will");
@@ -168,7 +168,7 @@ impl Service {
         attempt: AttemptId,
         worker: WorkerId,
         fault: Fault,
-        answer: Instruction,
+        answer: Option<Instruction>,
     ) -> Result<(), ChangeError> {
         let policy = self.settings.retry;
         let decide = |request: &Request, now| request.fail(attempt, fault.clone(), &policy, now);
@@ -176,7 +176,7 @@ impl Service {
             Ok(changed) => changed,
             Err(ChangeError::Impossible(_) | ChangeError::Unknown(_)) => {
                 tracing::debug!(request.id = %id, attempt.id = %attempt, "a stale failure was ignored");
-                self.fleet.instruct(worker, answer).await;
+                self.answer(worker, answer).await;
                 self.fleet.send(Event::Released { attempt }).await;
                 return Ok(());
             }
@@ -184,7 +184,7 @@ impl Service {
         };
         tracing::info!(request.id = %id, attempt.id = %attempt, fault = %fault, state = request.state.name(),
             "an attempt ended without a proof");
-        self.fleet.instruct(worker, answer).await;
+        self.answer(worker, answer).await;
         // Before its prover is free again: a worker that breaks everything is given no more at once.
         if matches!(fault.class, FaultClass::Worker | FaultClass::Resources) {
             self.fleet.send(Event::Failed { worker, request: id, class: fault.class }).await;
@@ -197,6 +197,12 @@ impl Service {
         }
         self.tell_what_follows(&request).await;
         Ok(())
+    }
+
+    async fn answer(&self, worker: WorkerId, answer: Option<Instruction>) {
+        if let Some(answer) = answer {
+            self.fleet.instruct(worker, answer).await;
+        }
     }
 
     /// Tells the fleet of a request that waits again, or whose deadline alone is to be watched.

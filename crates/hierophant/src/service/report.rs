@@ -120,7 +120,7 @@ impl Service {
         };
         tracing::warn!(request.id = %id, attempt.id = %attempt, worker.id = %worker, fault = %fault,
             "a worker reported a failure");
-        self.end_attempt(id, attempt, worker, fault, answer).await
+        self.end_attempt(id, attempt, worker, fault, Some(answer)).await
     }
 
     /// A worker did not take an attempt in. It counts as lost: nothing is known against the request or the worker.
@@ -128,7 +128,7 @@ impl Service {
         let Some(AttemptRecord { request: id, .. }) = self.attempt_of(worker, attempt).await? else { return Ok(()) };
         tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, cause, "a worker declined");
         let fault = Fault::lost(format!("the worker declined it: {cause}"));
-        self.end_attempt(id, attempt, worker, fault, Instruction::Stored(attempt)).await
+        self.end_attempt(id, attempt, worker, fault, Some(Instruction::Stored(attempt))).await
     }
 
     /// The attempt, if it was given to this worker. Nobody may report on another's attempt.

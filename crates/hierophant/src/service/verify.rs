@@ -36,9 +36,11 @@ impl Service {
         self.verifying.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Tries until the verifier has an answer, or the request's deadline has passed without one.
+    /// Tries until the verifier has an answer. Once the deadline has passed, the request is held up no longer; the proof is
+    /// checked all the same, since it is true however late, and its worker keeps it until it is told.
     async fn check_until_known(&self, id: RequestId, attempt: AttemptId, worker: WorkerId) {
         let mut pause = Duration::from_millis(500);
+        let mut is_overdue = false;
         loop {
             let Ok(Some(request)) = self.store.request(id).await else { return };
             match self.ask_verifier(&request, attempt).await {
@@ -46,10 +48,11 @@ impl Service {
                 Outcome::Bad { reason } => return self.reject(id, attempt, worker, reason).await,
                 Outcome::Unknown { cause } => {
                     tracing::error!(request.id = %id, attempt.id = %attempt, cause, "a proof could not be checked");
-                    if self.clock.now().time > request.spec.deadline {
+                    if !is_overdue && self.clock.now().time > request.spec.deadline {
+                        is_overdue = true;
                         let fault = Fault::lost(format!("the proof could not be checked before the deadline: {cause}"));
-                        let reason = fault.cause.clone();
-                        return self.discard(id, attempt, worker, fault, reason).await;
+                        // The worker keeps its proof until there is an answer.
+                        self.discard(id, attempt, worker, fault, None).await;
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
@@ -114,13 +117,19 @@ impl Service {
     async fn reject(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, reason: String) {
         tracing::warn!(request.id = %id, attempt.id = %attempt, worker.id = %worker, reason, "a proof did not verify");
         let fault = Fault::worker(format!("the proof did not verify: {reason}"));
-        self.discard(id, attempt, worker, fault, reason).await;
+        self.discard(id, attempt, worker, fault, Some(Instruction::Rejected { attempt, reason })).await;
     }
 
     /// Ends an attempt whose proof does not count. When the store does not write it, the next comparison of store and
     /// fleet has the proof checked again.
-    async fn discard(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, fault: Fault, reason: String) {
-        let answer = Instruction::Rejected { attempt, reason };
+    async fn discard(
+        &self,
+        id: RequestId,
+        attempt: AttemptId,
+        worker: WorkerId,
+        fault: Fault,
+        answer: Option<Instruction>,
+    ) {
         if let Err(error) = self.end_attempt(id, attempt, worker, fault, answer).await {
             tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
                 "that a proof does not count could not be recorded");
