@@ -1,7 +1,10 @@
 # Everything is built once, in the release profile: the SP1 crates take minutes, and a second profile takes them again.
 # Always the whole workspace, for the same reason: another selection of crates has other features.
 
-.PHONY: setup build demo test lint bench
+.PHONY: setup build demo test simulation lint bench
+
+# By itself, since its virtual time is for no other program: see its manifest.
+SIMULATION := --release -p simulation --features virtual-time
 
 # Installs what is missing on a Debian machine, and says so.
 setup:
@@ -16,10 +19,16 @@ demo: build
 
 test: setup
 	cargo test --release --workspace
+	cargo test $(SIMULATION)
+
+# A million seeds, or others: make simulation ARGS="--seed 27 --mix everything"
+simulation: setup
+	cargo run $(SIMULATION) -- $(or $(ARGS),--seeds 1000000)
 
 lint: setup
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy $(SIMULATION) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
 # The figures that the README quotes. Not a test: the machine decides.

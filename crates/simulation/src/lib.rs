@@ -12,6 +12,8 @@
 //! Time is tokio's, paused: it passes when everything waits. Randomness is drawn from one generator. So the same seed
 //! gives the same run, event by event, and a run that broke a promise can be repeated: [`replay`].
 
+#![cfg(feature = "virtual-time")]
+
 mod chance;
 mod client;
 mod coordinator;

@@ -137,7 +137,7 @@ impl Shell {
                 Input::Heartbeat => self.beat(),
                 Input::Outcome(outcome) => self.conclude(outcome).await,
                 Input::Prover(prover, answer) => self.hear_prover(prover, answer).await,
-                Input::Report(permit) => self.report(permit).await,
+                Input::Report(permit) => self.report(permit),
             }
         }
     }
@@ -296,7 +296,7 @@ impl Shell {
         self.take_in(event).await;
     }
 
-    async fn report(&mut self, permit: mpsc::OwnedPermit<Bytes>) {
+    fn report(&mut self, permit: mpsc::OwnedPermit<Bytes>) {
         let Some(report) = self.hand.take_report(Instant::now()) else { return };
         let (kind, attempt) = name(&report);
         self.machine.world.tell(Event::Said { worker: self.machine.index, kind, attempt });
