@@ -88,6 +88,13 @@ pub enum Command {
     /// Execute a program, and print how long that took
     #[command(hide = true)]
     Measure,
+    /// Print where the GPU server is that a prover would run
+    #[command(hide = true)]
+    FindGpuServer {
+        /// The one that is configured
+        #[arg(long, value_name = "FILE")]
+        gpu_server: Option<PathBuf>,
+    },
 }
 
 /// What a prover child is told: keys of the configuration, which a child does not read.

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Some(Command::Prover(args)) => return prover_child(args),
         Some(Command::Executor) => return executor_child(),
         Some(Command::Measure) => return measure(),
+        Some(Command::FindGpuServer { gpu_server }) => return find_gpu_server(gpu_server.as_deref()),
         _ => {}
     }
     let config = config::load(&Overrides::from(cli.flags), config::process_environment(), HAS_BUILT_IN_PROVER);
@@ -157,6 +158,22 @@ fn measure() -> ExitCode {
 #[cfg(not(feature = "sp1"))]
 fn measure() -> ExitCode {
     failed(&anyhow::anyhow!("this contemplant was built without SP1 and executes nothing"))
+}
+
+#[cfg(feature = "sp1")]
+fn find_gpu_server(named: Option<&std::path::Path>) -> ExitCode {
+    match proving_sp1::find_gpu_server(named) {
+        Ok(path) => {
+            say(&mut io::stdout(), &format!("{}\n", path.display()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error.into()),
+    }
+}
+
+#[cfg(not(feature = "sp1"))]
+fn find_gpu_server(_: Option<&std::path::Path>) -> ExitCode {
+    failed(&anyhow::anyhow!("this contemplant was built without SP1 and runs no GPU server"))
 }
 
 #[cfg(feature = "sp1")]

@@ -1,6 +1,10 @@
 //! The prover on a GPU: what `proving-sp1-gpu` needs of SP1 besides its server.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use network_lib::{Fault, ProofMode};
@@ -13,7 +17,9 @@ use sp1_sdk::SP1Stdin;
 
 pub use proving_sp1_gpu::Download;
 
-use crate::{convert::circuit_version, cpu::read_inputs, execute, sizing::memory_bytes, verify::Sp1Verifier};
+use crate::{
+    ChildError, convert::circuit_version, cpu::read_inputs, execute, runtime, sizing::memory_bytes, verify::Sp1Verifier,
+};
 
 /// What an operator can choose about a GPU prover.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +40,14 @@ impl Default for GpuOptions {
     fn default() -> Self {
         Self { device: 0, server: None, silence_limit: GpuSettings::SILENCE_LIMIT, download: None, snarks: Vec::new() }
     }
+}
+
+/// The GPU server that a prover would run: `named`, or the one that it would find. Nothing is downloaded.
+///
+/// # Errors
+/// [`ChildError::GpuServer`] says why there is none, and what to do.
+pub fn find_gpu_server(named: Option<&Path>) -> Result<PathBuf, ChildError> {
+    runtime()?.block_on(proving_sp1_gpu::find_installed(named)).map_err(ChildError::GpuServer)
 }
 
 /// Executes in a child, and verifies, on the processor.

@@ -25,7 +25,7 @@ use proving::{
 use sp1_sdk::SP1Stdin;
 
 pub use convert::circuit_version;
-pub use gpu::{Download, GpuOptions};
+pub use gpu::{Download, GpuOptions, find_gpu_server};
 pub use measure::{Measured, measure};
 pub use sp1_prover::build::CIRCUIT_ARTIFACTS_URL_BASE as CIRCUIT_FILES_PUBLISHED_AT;
 
@@ -41,6 +41,9 @@ pub enum ChildError {
     /// The GPU prover does not serve (any more).
     #[error(transparent)]
     Gpu(#[from] proving_sp1_gpu::GpuError),
+    /// There is no GPU server that could be run.
+    #[error("{0}")]
+    GpuServer(String),
     /// The program that measures did not execute.
     #[error("cannot measure: {0}")]
     Measure(String),

@@ -239,6 +239,9 @@ fn build(life: &Life, tasks: &mut JoinSet<()>) -> Serving {
     };
     let service = Service::new(ports, settings);
     let mut fleet_settings = FleetSettings::default();
+    if life.world.rules().hedges {
+        fleet_settings.hedge_before = Some(Duration::from_hours(24));
+    }
     if life.world.has(Sabotage::NoGrace) {
         fleet_settings.grace = Duration::ZERO;
     }

@@ -142,7 +142,7 @@ impl Faults {
                 world.tell(Event::Fault(format!("the coordinator's clock is set by {millis} ms")));
                 world.set_clock(millis);
             }
-            Kind::Prover | Kind::Long => {}
+            Kind::Prover | Kind::Long | Kind::Hedging => {}
         }
     }
 
@@ -177,5 +177,5 @@ impl Faults {
 
 /// Whether a fault of this kind is brought at some moment; the others are there all the time.
 const fn is_of_a_moment(kind: Kind) -> bool {
-    !matches!(kind, Kind::Prover | Kind::Long)
+    !matches!(kind, Kind::Prover | Kind::Long | Kind::Hedging)
 }

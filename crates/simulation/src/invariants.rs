@@ -36,6 +36,8 @@ pub(crate) struct Rules {
     pub(crate) grace: Duration,
     /// Whether a request is proved once, unless contact was lost for longer than the grace.
     pub(crate) keeps_work: bool,
+    /// Whether a request may have two attempts at the same time.
+    pub(crate) hedges: bool,
 }
 
 /// What an event is checked against.

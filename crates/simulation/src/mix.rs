@@ -32,11 +32,13 @@ pub enum Kind {
     Prover,
     /// The other faults may last longer than anyone waits.
     Long,
+    /// No fault: every request may be given to a second worker.
+    Hedging,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Restart,
         Self::Partition,
         Self::Cut,
@@ -49,6 +51,7 @@ impl Kind {
         Self::Freeze,
         Self::Prover,
         Self::Long,
+        Self::Hedging,
     ];
 }
 
@@ -68,14 +71,24 @@ pub enum Mix {
     Clocks,
     /// What the coordinator works with fails.
     Services,
+    /// Requests have second attempts, and workers break.
+    Hedging,
     /// All of it, and for long.
     Everything,
 }
 
 impl Mix {
     /// Every mix.
-    pub const ALL: [Self; 7] =
-        [Self::Calm, Self::Restarts, Self::Network, Self::Workers, Self::Clocks, Self::Services, Self::Everything];
+    pub const ALL: [Self; 8] = [
+        Self::Calm,
+        Self::Restarts,
+        Self::Network,
+        Self::Workers,
+        Self::Clocks,
+        Self::Services,
+        Self::Hedging,
+        Self::Everything,
+    ];
 
     /// The kinds of faults.
     pub fn kinds(self) -> BTreeSet<Kind> {
@@ -86,6 +99,7 @@ impl Mix {
             Self::Workers => &[Kind::WorkerCrash, Kind::Freeze, Kind::Prover],
             Self::Clocks => &[Kind::Clock, Kind::Stall, Kind::Restart],
             Self::Services => &[Kind::Verifier, Kind::Store, Kind::Transfer, Kind::Restart],
+            Self::Hedging => &[Kind::Hedging, Kind::WorkerCrash, Kind::Freeze, Kind::Prover, Kind::Cut, Kind::Restart],
             Self::Everything => &Kind::ALL,
         };
         kinds.iter().copied().collect()
@@ -99,6 +113,7 @@ impl Mix {
             Self::Workers => "workers",
             Self::Clocks => "clocks",
             Self::Services => "services",
+            Self::Hedging => "hedging",
             Self::Everything => "everything",
         }
     }

@@ -166,7 +166,7 @@ impl Model {
         let figures = &mut self.figures;
         figures.requests += u64::from(is_new);
         figures.fulfilled += u64::from(matches!(happening, Happening::Fulfilled { .. }));
-        if let Happening::Leased { attempt, .. } = happening {
+        if let Happening::Leased { attempt, .. } | Happening::Hedged { attempt, .. } = happening {
             self.attempts.insert(*attempt, after.id);
         }
         let known = self.requests.entry(after.id).or_insert_with(|| Known {

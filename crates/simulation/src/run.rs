@@ -1,9 +1,15 @@
 //! One run, from its seed to its verdict.
 
-use std::{cell::RefCell, collections::BTreeSet, sync::Once, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Once,
+    time::Duration,
+};
 
 use hierophant::fleet::FleetView;
 use hierophant_core::RequestState;
+use network_lib::RequestId;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
@@ -149,11 +155,12 @@ pub fn run(options: &Options) -> Outcome {
 
 async fn simulate(options: Options) -> Outcome {
     let kinds = options.kinds();
-    let loses_work = [Kind::WorkerCrash, Kind::Freeze, Kind::Prover, Kind::Store];
+    let loses_work = [Kind::WorkerCrash, Kind::Freeze, Kind::Prover, Kind::Store, Kind::Hedging];
     let rules = Rules {
         silence_limit: session_settings().silence_limit,
         grace: hierophant_core::FleetSettings::default().grace,
         keeps_work: loses_work.iter().all(|kind| !kinds.contains(kind)),
+        hedges: kinds.contains(&Kind::Hedging),
     };
     // The number of workers is drawn apart, since the world needs it.
     let mut chance = crate::chance::Chance::new(!options.seed);
@@ -204,9 +211,13 @@ async fn look(world: &World, coordinator: &Coordinator) {
                 workers.flat_map(|(_, worker)| worker.leases.values().map(|lease| lease.work.id)).collect::<Vec<_>>()
             })
             .await;
-        let mut held = BTreeSet::new();
-        if let Some(twice) = leases.unwrap_or_default().into_iter().find(|request| !held.insert(*request)) {
-            let words = format!("two attempts hold request {twice} at the same time");
+        let most = if world.rules().hedges { 2 } else { 1 };
+        let mut held: BTreeMap<RequestId, usize> = BTreeMap::new();
+        for request in leases.unwrap_or_default() {
+            *held.entry(request).or_default() += 1;
+        }
+        if let Some((request, count)) = held.into_iter().find(|(_, count)| *count > most) {
+            let words = format!("{count} attempts hold request {request} at the same time");
             world.object(Violation { promise: "P5".to_owned(), words });
         }
     }

@@ -88,6 +88,11 @@ impl World {
         }))
     }
 
+    /// What the promises are checked by.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.0.rules
+    }
+
     /// Whether there is this defect on purpose.
     pub(crate) fn has(&self, sabotage: Sabotage) -> bool {
         self.0.sabotage == Some(sabotage)

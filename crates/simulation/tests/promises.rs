@@ -58,6 +58,11 @@ fn store_verifier_and_transfers_may_fail() {
 }
 
 #[test]
+fn requests_may_have_two_attempts_whose_workers_break() {
+    assert!(keep_promises(Mix::Hedging, 150).worker_crashes > 150);
+}
+
+#[test]
 fn everything_may_fail_at_once_and_for_long() {
     let figures = keep_promises(Mix::Everything, 200);
     assert!(figures.restarts > 0 && figures.worker_crashes > 0, "{figures:?}");

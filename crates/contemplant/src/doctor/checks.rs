@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use network_lib::{Backend, CONTEMPLANT_VERSION};
 use proving::Memory;
 
-use super::facts::{CoordinatorFacts, Facts, Gpu, Health, ProverFacts, Speed, StateFacts};
+use super::facts::{CoordinatorFacts, Facts, Gpu, GpuServer, Health, ProverFacts, Speed, StateFacts};
 use crate::{
     failure::chain,
     machine::Room,
@@ -116,6 +116,7 @@ pub fn judge(facts: &Facts) -> Diagnosis {
     checks.push(shared_memory(facts.shared_memory, is_own));
     checks.extend(facts.state.as_ref().map(state));
     checks.push(gpu(&facts.gpu, has(Backend::Gpu)));
+    checks.extend(facts.gpu_server.as_ref().map(gpu_server));
     checks.extend(facts.snarks.first().and_then(|facts| docker(facts, is_real)));
     checks.extend(facts.snarks.iter().map(|facts| snark(facts, is_real)));
     checks.push(speed(&facts.speed));
@@ -234,6 +235,15 @@ fn gpu(gpu: &Gpu, is_wanted: bool) -> Check {
         Gpu::Cards(cards) => Check::ok("gpu", cards.join("; ")),
         Gpu::Unusable(words) => Check::warning("gpu", format!("nvidia-smi does not work: {words}"))
             .mended_by("install the driver that fits the card and this kernel: nvidia-smi must succeed"),
+    }
+}
+
+fn gpu_server(server: &GpuServer) -> Check {
+    const NAME: &str = "gpu server";
+    match &server.found {
+        Ok(path) => Check::ok(NAME, path),
+        Err(_) if server.may_be_downloaded => Check::ok(NAME, "is not here yet, and is downloaded when it is needed"),
+        Err(words) => Check::problem(NAME, words),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Facts {
     pub state: Option<StateFacts>,
     /// Graphics cards.
     pub gpu: Gpu,
+    /// The server of the GPUs, where the configuration has any.
+    pub gpu_server: Option<GpuServer>,
     /// What Plonk and Groth16 take.
     pub snarks: Vec<SnarkFacts>,
     /// The coordinator.
@@ -63,6 +65,15 @@ pub enum Gpu {
     Unusable(String),
     /// One line for each: name, driver, memory.
     Cards(Vec<String>),
+}
+
+/// The program that proves on GPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuServer {
+    /// Where it is; or why there is none, and what to do.
+    pub found: Result<String, String>,
+    /// Whether the configuration allows its download.
+    pub may_be_downloaded: bool,
 }
 
 /// The coordinator, as seen from here.

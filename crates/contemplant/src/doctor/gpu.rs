@@ -1,8 +1,9 @@
-//! Graphics cards.
+//! Graphics cards, and the server that proves on them.
 
-use super::facts::Gpu;
+use super::facts::{Gpu, GpuServer};
 use crate::{
     artifacts::readable,
+    config::gpu::GpuConfig,
     tools::{NoAnswer, ask},
 };
 
@@ -17,4 +18,17 @@ pub(super) fn look() -> Gpu {
             Gpu::Cards(lines.map(|line| readable(line.as_bytes())).collect())
         }
     }
+}
+
+/// Asks this program, as `contemplant find-gpu-server`, which server a prover would run.
+pub(super) fn look_for_server(config: &GpuConfig) -> GpuServer {
+    let named = config.server.as_ref().map(|server| server.display().to_string());
+    let mut args = vec!["find-gpu-server"];
+    args.extend(named.iter().flat_map(|server| ["--gpu-server", server.as_str()]));
+    let found = match ask("/proc/self/exe", &args) {
+        Ok(path) => Ok(path.trim().to_owned()),
+        Err(NoAnswer::Missing) => Err("this program cannot be started again".to_owned()),
+        Err(NoAnswer::Failed(words)) => Err(words),
+    };
+    GpuServer { found, may_be_downloaded: config.download.is_some() }
 }

@@ -21,6 +21,7 @@ pub use self::{
     speed::print as print_measure,
 };
 use crate::{
+    HAS_BUILT_IN_PROVER,
     config::{Config, Problem, gpu::GpuDevices, provers::ProverProgram},
     machine::{Room, cores, is_writable},
     snark,
@@ -41,6 +42,7 @@ pub async fn look(configuration: Result<&Config, &[Problem]>) -> Facts {
         shared_memory: Room::look("/dev/shm".as_ref()),
         state: None,
         gpu: facts::Gpu::None,
+        gpu_server: None,
         snarks: Vec::new(),
         coordinator: None,
         speed,
@@ -58,6 +60,10 @@ pub async fn look(configuration: Result<&Config, &[Problem]>) -> Facts {
             facts.configuration = Ok(config.warnings.clone());
             facts.provers = config.provers.iter().map(prover).collect();
             facts.provers.extend(has_gpus.then_some(ProverFacts { backend: Backend::Gpu, program: None }));
+            if has_gpus && HAS_BUILT_IN_PROVER {
+                let config = config.gpu.clone();
+                facts.gpu_server = spawn_blocking(move || gpu::look_for_server(&config)).await.ok();
+            }
             facts.state = Some(state(config));
             facts.snarks = snarks.await.unwrap_or_default();
         }

@@ -52,6 +52,14 @@ pub(crate) async fn find(named: Option<&Path>, download: Option<&Download>) -> R
     ))
 }
 
+/// The server that would be run, without downloading anything. For doctors.
+///
+/// # Errors
+/// Why there is none, and what to do.
+pub async fn find_installed(named: Option<&Path>) -> Result<PathBuf, String> {
+    find(named, None).await
+}
+
 /// Refuses a server of another version than the one that is linked.
 async fn check(path: &Path) -> Result<(), String> {
     let output = Command::new(path).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();

@@ -28,6 +28,7 @@ use proving::{
 use sp1_sdk::SP1Stdin;
 
 pub use download::Download;
+pub use find::find_installed;
 pub use prover::GpuProver;
 
 /// The release of SP1 that is linked here, which the server must be of.

@@ -47,6 +47,7 @@ fn well() -> Facts {
         shared_memory: Some(room(32)),
         state: Some(StateFacts { path: "/s".into(), is_writable: true, room: Some(room(100)), min_free: GIB }),
         gpu: Gpu::None,
+        gpu_server: None,
         snarks: Snark::ALL.map(snark_facts).to_vec(),
         coordinator: Some(coordinator_facts()),
         speed: Speed::Measured(10_000_000, Duration::from_millis(500)),
@@ -57,6 +58,10 @@ fn well() -> Facts {
 fn on_gpus() -> Facts {
     let gpu = Gpu::Cards(vec!["H100, 570, 80 GB".to_owned()]);
     Facts { provers: vec![ProverFacts { backend: Backend::Gpu, program: None }], gpu, ..well() }
+}
+
+fn server(found: Result<&str, &str>, may_be_downloaded: bool) -> GpuServer {
+    GpuServer { found: found.map(str::to_owned).map_err(str::to_owned), may_be_downloaded }
 }
 
 fn denied(reason: &str) -> DialError {
@@ -160,6 +165,27 @@ fn each_thing_that_is_wrong_is_named_with_its_remedy_and_nothing_else_is() {
             Some("nvidia-smi"),
         ),
         (Facts { gpu: Gpu::Cards(vec!["H100, 570, 80 GB".to_owned()]), ..well() }, "gpu", Fine, "H100, 570", None),
+        (
+            Facts { gpu_server: Some(server(Ok("/usr/bin/sp1-gpu-server"), false)), ..on_gpus() },
+            "gpu server",
+            Fine,
+            "/usr",
+            None,
+        ),
+        (
+            Facts { gpu_server: Some(server(Err("there is none"), true)), ..on_gpus() },
+            "gpu server",
+            Fine,
+            "is downloaded",
+            None,
+        ),
+        (
+            Facts { gpu_server: Some(server(Err("there is none"), false)), ..on_gpus() },
+            "gpu server",
+            Problem,
+            "is none",
+            None,
+        ),
         (Facts { gpu: Gpu::None, ..on_gpus() }, "gpu", Problem, "no nvidia-smi", Some("install NVIDIA's driver")),
         (Facts { gpu: Gpu::Cards(vec![]), ..on_gpus() }, "gpu", Problem, "shows none", Some("leave gpu_devices out")),
         (
