@@ -4,26 +4,17 @@
 //! Server and generator share the machine, so the generator speaks the bare protocols ([`grpc`], [`artifact_http`])
 //! and its own CPU time is reported beside the server's.
 
-mod artifact_http;
-mod client;
-mod clock;
-mod contemplant;
 mod figures;
-mod grpc;
-mod key;
 mod load;
 mod machine;
 mod process;
-mod prover;
 mod report;
-mod server;
-mod verifier;
-mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use testbed::{artifact_http, client, clock, contemplant, grpc, key, prover, server, verifier, worker};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{figures::Figures, report::Report, server::Bench};

@@ -8,7 +8,7 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::StreamExt as _;
-use network_lib::{AttemptId, Digest, Hasher, protocol::Source};
+use network_lib::{AttemptId, Digest, Hasher, crash_point, protocol::Source};
 use reqwest::{StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
@@ -278,6 +278,7 @@ impl ArtifactClient {
         let file = File::open(path).await.map_err(TransferError::Disk)?;
         let (moved, mut has_moved) = watch::channel(());
         let body = ReaderStream::with_capacity(file, 64 << 10).inspect(move |_| {
+            crash_point!("wk.mid_deliver");
             moved.send_replace(());
         });
         let request = self

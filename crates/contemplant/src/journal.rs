@@ -19,7 +19,7 @@ use std::{
 };
 
 use network_lib::{
-    AttemptId, Digest, Fault, Hasher,
+    AttemptId, Digest, Fault, Hasher, crash_point,
     protocol::{Assignment, Execution},
 };
 use serde::{Deserialize, Serialize};
@@ -186,7 +186,9 @@ impl Journal {
                 .map_err(JournalError::at("create an attempt", &files.directory))?;
         }
         if let Stage::Proved { size, .. } = record.stage {
+            crash_point!("wk.prover_done_before_fsync");
             make_durable(&files.proof, size).map_err(JournalError::at("make a proof durable", &files.proof))?;
+            crash_point!("wk.after_fsync_before_journal");
         }
         let path = files.directory.join(RECORD);
         let bytes = serde_json::to_vec_pretty(record).expect("a record has only text keys");
@@ -211,6 +213,7 @@ impl Journal {
             Err(source) => return Err(JournalError::at("forget an attempt", &directory)(source)),
         }
         durable::sync_directory(&self.root).map_err(JournalError::at("forget an attempt", &directory))?;
+        crash_point!("wk.after_forget_before_delete");
         fs::remove_dir_all(&gone).map_err(JournalError::at("remove a forgotten attempt", &gone))
     }
 }

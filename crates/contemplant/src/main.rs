@@ -18,6 +18,7 @@ use contemplant::{
     },
     telemetry,
 };
+use network_lib::crash;
 use proving::Memory;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -59,6 +60,12 @@ fn main() -> ExitCode {
     }
     if let Err(error) = telemetry::init(&config.telemetry) {
         say(&mut io::stderr(), &format!("Cannot log: {error}\n"));
+    }
+    if let Some(points) = crash::arm() {
+        tracing::warn!(
+            "{} is set: this program ENDS ITSELF at these points, for tests only: {points}",
+            crash::VARIABLE
+        );
     }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,

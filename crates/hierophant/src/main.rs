@@ -10,6 +10,7 @@ use hierophant::{
     sockets::Inherited,
     telemetry,
 };
+use network_lib::crash;
 
 /// Exit code for a configuration that cannot be used (sysexits.h: `EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
@@ -84,6 +85,12 @@ fn main() -> ExitCode {
         return show(&command, &config);
     }
     telemetry::init(&config.log);
+    if let Some(points) = crash::arm() {
+        tracing::warn!(
+            "{} is set: this program ENDS ITSELF at these points, for tests only: {points}",
+            crash::VARIABLE
+        );
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -4,6 +4,7 @@
 //! [`protocol`] stop at its edge through one `TryFrom` each, which names the bad field.
 
 pub mod artifact;
+pub mod crash;
 pub mod fault;
 pub mod id;
 pub mod proof;

@@ -11,7 +11,7 @@ use futures_util::{
     stream::{self, BoxStream, SelectAll},
 };
 use network_lib::{
-    AttemptId, CONTEMPLANT_VERSION, Fault, WorkerId, WorkerProfile,
+    AttemptId, CONTEMPLANT_VERSION, Fault, WorkerId, WorkerProfile, crash_point,
     protocol::{Assignment, Instruction, Report},
 };
 use proving::{ProveOrder, ProverReport};
@@ -338,7 +338,14 @@ impl Actor {
                     let attempt = record.attempt();
                     let is_first = record.stage == Stage::Received;
                     let journal = self.journal.clone();
-                    let Err(error) = off_runtime(move || journal.write(&record)).await else { continue };
+                    if is_first {
+                        crash_point!("wk.after_assign_before_journal");
+                    }
+                    let written = off_runtime(move || journal.write(&record)).await;
+                    if is_first {
+                        crash_point!("wk.after_journal_before_ack");
+                    }
+                    let Err(error) = written else { continue };
                     let cause = chain(&error);
                     tracing::error!(attempt.id = %attempt, "The journal cannot be written: {cause}");
                     if is_first {
@@ -348,6 +355,7 @@ impl Actor {
                     // Past that it is better to go on: a crash would cost a proof, stopping costs it for sure.
                 }
                 Effect::Forget(attempt) => {
+                    crash_point!("wk.after_ack_before_delete");
                     self.pinned.remove(&attempt);
                     self.ahead.tidy();
                     let journal = self.journal.clone();
@@ -365,6 +373,7 @@ impl Actor {
                     let prover = assignment.prover;
                     let order = Box::new(self.order(*assignment));
                     self.command(prover, Command::Prove { order, readiness });
+                    crash_point!("wk.after_spawn");
                 }
                 Effect::StopProof { prover, attempt } => self.command(prover, Command::Cancel(attempt)),
                 Effect::Upload { attempt, url, size } => self.upload(attempt, url, size),
@@ -480,6 +489,9 @@ impl Actor {
         let (artifacts, outcomes) = (self.artifacts.clone(), self.outcomes.clone());
         self.tracker.spawn(stop.run_until_cancelled_owned(async move {
             let is_done = artifacts.deliver(attempt, &url, &proof, size).await;
+            if is_done {
+                crash_point!("wk.after_delivered_before_ack");
+            }
             drop(outcomes.send(Outcome::Uploaded { attempt, transfer, is_done }).await);
         }));
     }

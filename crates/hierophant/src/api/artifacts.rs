@@ -20,7 +20,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use hierophant_core::Requester;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
-use network_lib::{ArtifactId, ArtifactKind};
+use network_lib::{ArtifactId, ArtifactKind, crash_point};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -209,6 +209,11 @@ impl ArtifactApi {
         let api = self.clone();
         let finish = async move {
             let published = upload.publish(expected).await?;
+            if id.kind() == ArtifactKind::Proof {
+                crash_point!("result.after_dirsync_before_tx");
+            } else {
+                crash_point!("artifact.after_rename_before_row");
+            }
             api.record(id, owner, published).await?;
             api.intact.note(&*api.files, id).await;
             drop((permit, claim));

@@ -18,7 +18,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
-use network_lib::{ArtifactId, ArtifactKind, Digest, Hasher};
+use network_lib::{ArtifactId, ArtifactKind, Digest, Hasher, crash_point};
 use rustix::{
     fs::{CWD, RenameFlags},
     io::Errno,
@@ -305,11 +305,17 @@ impl Staged {
         self.file.as_mut().expect("only `drop` and `publish`, which consume this, take the file")
     }
 
+    /// What clients upload and what workers deliver have points of their own.
+    fn crash_point(&self, artifact: &str, result: &str) {
+        crash_point!(if self.id.kind() == ArtifactKind::Proof { result } else { artifact });
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Result<(), ArtifactError> {
         if !self.root.has_room(self.id.kind(), bytes.len())? {
             return Err(ArtifactError::Full);
         }
         self.file().write_all(bytes).map_err(|source| trouble("write to", &self.path)(source))?;
+        self.crash_point("artifact.mid_stream", "result.mid_stream");
         self.digest.update(bytes);
         self.size += bytes.len() as u64;
         Ok(())
@@ -322,8 +328,10 @@ impl Staged {
         if expected.is_some_and(|expected| expected != published.digest) {
             return Err(ArtifactError::Conflict(self.id));
         }
+        self.crash_point("artifact.after_stage_before_fsync", "result.after_stage_before_fsync");
         // A failed sync is the end of this file: the kernel may have dropped the pages and would call a second one fine.
         self.file().sync_all().map_err(|source| trouble("sync", &self.path)(source))?;
+        self.crash_point("artifact.after_fsync_before_rename", "result.after_fsync_before_rename");
         let target = self.root.file(self.id);
         let moved = match rustix::fs::renameat_with(CWD, &self.path, CWD, &target, RenameFlags::NOREPLACE) {
             Ok(()) => {
@@ -349,6 +357,7 @@ impl Staged {
             }
             Err(error) => return Err(trouble("move a file to", &target)(error.into())),
         }
+        self.crash_point("artifact.after_rename_before_dirsync", "result.after_rename_before_dirsync");
         // Also when someone else moved it there: they may not have come to this yet.
         let directory = self.root.kind(self.id.kind());
         durable::sync_directory(&directory).map_err(trouble("sync", &directory))?;

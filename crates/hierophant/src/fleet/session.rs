@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use hierophant_core::{Event, SessionId};
 use network_lib::{
-    CONTEMPLANT_VERSION, WorkerId, WorkerProfile,
+    CONTEMPLANT_VERSION, WorkerId, WorkerProfile, crash_point,
     protocol::{InHand, Instruction, ProtocolError, Report, Settings},
 };
 use tokio::{
@@ -206,6 +206,7 @@ async fn hear(
         Report::Hello { .. } => Err(End::Told("a second hello in one session")),
         Report::Heartbeat => Ok(()),
         Report::Accepted(attempt) => {
+            crash_point!("claim.after_send_before_ack");
             service.fleet.send(Event::Accepted { attempt, worker }).await;
             Ok(())
         }

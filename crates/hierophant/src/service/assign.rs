@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hierophant_core::{Event, Happening, QueuedRequest, Request, RequestState};
 use network_lib::{
-    ArtifactId, ArtifactKind, AttemptId, Fault, FaultClass, RequestId, WorkerId,
+    ArtifactId, ArtifactKind, AttemptId, Fault, FaultClass, RequestId, WorkerId, crash_point,
     protocol::{Assignment, Instruction, Next, Source},
 };
 
@@ -111,7 +111,9 @@ impl Service {
         let decide = |request: &Request, now| {
             if is_hedge { request.hedge(attempt, worker, now) } else { request.lease(attempt, worker, now) }
         };
+        crash_point!("claim.before_tx");
         let (request, _) = self.change(id, decide).await?;
+        crash_point!("claim.after_commit_before_send");
         Ok(assignment(&request, attempt, prover, program, stdin))
     }
 
@@ -182,6 +184,9 @@ impl Service {
             }
             Err(error) => return Err(error),
         };
+        if request.state == RequestState::Queued {
+            crash_point!("requeue.after_commit");
+        }
         tracing::info!(request.id = %id, attempt.id = %attempt, fault = %fault, state = request.state.name(),
             "an attempt ended without a proof");
         self.answer(worker, answer).await;

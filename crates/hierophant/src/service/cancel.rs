@@ -1,7 +1,7 @@
 //! A client gives a request up.
 
 use hierophant_core::{Happening, Request, Requester};
-use network_lib::RequestId;
+use network_lib::{RequestId, crash_point};
 
 use super::{ChangeError, Service};
 use crate::{class::Class, store::StorageError};
@@ -75,6 +75,7 @@ impl Service {
                 return Err(CancelError::Store { id, source });
             }
         };
+        crash_point!("cancel.after_commit_before_stop");
         let superseded = match change.happening {
             Happening::Cancelled { superseded } => superseded,
             _ => Vec::new(),

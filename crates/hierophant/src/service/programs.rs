@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hierophant_core::Requester;
-use network_lib::{ArtifactId, ArtifactKind, CircuitVersion, Digest};
+use network_lib::{ArtifactId, ArtifactKind, CircuitVersion, Digest, crash_point};
 use proving::VerifyError;
 
 use super::{NotAllowed, Service, StatusError, listed};
@@ -137,6 +137,7 @@ impl Service {
         let created_at = self.clock.now().time;
         let record = Program { vk_hash, verifying_key, program, owner, created_at };
         let store = Arc::clone(&self.store);
+        crash_point!("program.after_file_before_row");
         let writing = self.tasks.spawn(async move { store.register_program(record).await });
         writing.await.map_err(|_| RegisterError::Interrupted)?.map_err(RegisterError::Store)?;
         tracing::info!(program = %vk_hash, requester = %owner, artifact.id = %program, "registered a program");

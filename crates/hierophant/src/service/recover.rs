@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hierophant_core::{Event, HeldLease, Holder, QueuedRequest, Request, RequestState, Standing, Verdict, reconcile};
 use network_lib::{
-    AttemptId, RequestId, WorkerId, WorkerProfile,
+    AttemptId, RequestId, WorkerId, WorkerProfile, crash_point,
     protocol::{InHand, Instruction, Stage},
 };
 
@@ -32,6 +32,7 @@ impl Service {
     pub async fn recover(&self) -> Result<usize, StorageError> {
         let open = self.store.open_requests().await?;
         for request in &open {
+            crash_point!("recover.mid");
             self.announce(request).await;
         }
         Ok(open.len())

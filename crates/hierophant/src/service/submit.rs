@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hierophant_core::{Event, Priority, QueuedRequest, Request, RequestSpec, Requester, Timestamp, Variant};
-use network_lib::{ArtifactId, ArtifactKind, CircuitVersion, Digest, ProofMode, Vm};
+use network_lib::{ArtifactId, ArtifactKind, CircuitVersion, Digest, ProofMode, Vm, crash_point};
 
 use super::{NotAllowed, Service, listed};
 use crate::{
@@ -146,6 +146,7 @@ impl Service {
         let new = NewRequest { id: self.ids.request(), fingerprint, spec, created_at: now };
         let (store, fleet) = (Arc::clone(&self.store), self.fleet.clone());
         let writing = self.tasks.spawn(async move {
+            crash_point!("accept.before_tx");
             let submitted = store.submit(new).await;
             if let Ok(Submitted::Accepted(request)) = &submitted {
                 fleet.send(Event::Queued(QueuedRequest::from(&**request))).await;
@@ -154,6 +155,7 @@ impl Service {
         });
         match writing.await.map_err(|_| SubmitError::Interrupted)?.map_err(SubmitError::Store)? {
             Submitted::Accepted(request) => {
+                crash_point!("accept.after_commit_before_reply");
                 tracing::info!(request.id = %request.id, %requester, mode = %request.spec.mode, "accepted a request");
                 Ok(request)
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hierophant_core::{Event, Happening, Request, TransitionError};
-use network_lib::{AttemptId, Fault, RequestId, WorkerId, protocol::Instruction};
+use network_lib::{AttemptId, Fault, RequestId, WorkerId, crash_point, protocol::Instruction};
 use proving::{VerifyError, VerifyOrder};
 
 use super::{ChangeError, Service, report::proof_artifact};
@@ -43,6 +43,7 @@ impl Service {
         let mut is_overdue = false;
         loop {
             let Ok(Some(request)) = self.store.request(id).await else { return };
+            crash_point!("result.after_fsync_before_verify");
             match self.ask_verifier(&request, attempt).await {
                 Outcome::Good { is_mock } => return self.accept(id, attempt, worker, is_mock).await,
                 Outcome::Bad { reason } => return self.reject(id, attempt, worker, reason).await,
@@ -82,6 +83,7 @@ impl Service {
             public_values_hash: spec.public_values_hash.map(|digest| *digest.as_bytes()),
             accept_mock: self.settings.mock_mode,
         };
+        crash_point!("result.in_verify");
         match self.verifier.verify(order).await {
             Ok(verified) => Outcome::Good { is_mock: verified.is_mock },
             Err(VerifyError::Rejected { reason }) => Outcome::Bad { reason },
@@ -91,8 +93,10 @@ impl Service {
 
     async fn accept(&self, id: RequestId, attempt: AttemptId, worker: WorkerId, is_mock: bool) {
         let stored = Instruction::Stored(attempt);
+        crash_point!("result.after_verify_before_tx");
         match self.change_surely(id, |request, now| request.fulfil(attempt, worker, is_mock, now)).await {
             Ok((_, change)) => {
+                crash_point!("result.after_commit_before_ack");
                 tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, is_mock, "a request is fulfilled");
                 if let Happening::Fulfilled { superseded, .. } = change.happening {
                     self.fleet.release(id, superseded, "another proof of this request was accepted first").await;

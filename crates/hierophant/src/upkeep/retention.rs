@@ -1,6 +1,6 @@
 //! Deletes what the rules say, a few at a time.
 
-use network_lib::ArtifactId;
+use network_lib::{ArtifactId, crash_point};
 
 use super::{PAUSE, Upkeep};
 use crate::store::StorageError;
@@ -57,12 +57,17 @@ impl Upkeep {
         // Whoever uploads one of them at this moment keeps it.
         let claims: Vec<_> = ids.iter().filter_map(|id| self.claims.remove(*id)).collect();
         let ids = claims.iter().map(crate::artifacts::Claim::id).collect();
+        crash_point!("gc.after_mark");
         let gone = self.store.prune_artifacts(ids, self.rules, self.clock.now().time).await?;
+        if !gone.is_empty() {
+            crash_point!("gc.after_row_before_unlink");
+        }
         for id in &gone {
             if let Err(error) = self.files.remove(*id).await {
                 tracing::error!(artifact.id = %id, error = &error as &dyn std::error::Error,
                     "the file of a deleted artifact could not be removed; the next start tries again");
             }
+            crash_point!("gc.after_unlink");
         }
         Ok(gone.len())
     }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use network_lib::crash_point;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::schema;
@@ -124,6 +125,7 @@ pub(super) fn writer(path: &Path, busy_timeout: Duration) -> Result<Connection, 
     connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(failed)?;
     connection.pragma_update(None, "journal_size_limit", MAX_IDLE_LOG_BYTES.cast_signed()).map_err(failed)?;
+    crash_point!("migrate.before");
     schema::MIGRATIONS
         .to_latest(&mut connection)
         .map_err(|source| OpenError::Migration { path: path.to_owned(), source })?;

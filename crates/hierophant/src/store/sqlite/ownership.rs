@@ -5,6 +5,7 @@
 //! never reads. So each transaction first looks whether the database still has the number that this program gave it;
 //! SQLite lets one program write at a time, so the answer holds until the transaction ends.
 
+use network_lib::crash_point;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The number that a program gave the database when it opened it.
@@ -17,6 +18,7 @@ pub(super) fn take(connection: &mut Connection) -> rusqlite::Result<Epoch> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let sql = "UPDATE owner SET epoch = epoch + 1 RETURNING epoch";
     let epoch = transaction.query_row(sql, (), |row| row.get(0)).map(Epoch)?;
+    crash_point!("lock.after_acquire_before_epoch");
     transaction.commit()?;
     Ok(epoch)
 }

@@ -7,7 +7,7 @@ use hierophant_core::{
     Change, Happening, Holder, Priority, Request, RequestSpec, RequestState, Timestamp, Tries, Variant,
 };
 use network_lib::{
-    ArtifactId, ArtifactKind, AttemptId, CircuitVersion, Digest, ProofMode, RequestId, protocol::Execution,
+    ArtifactId, ArtifactKind, AttemptId, CircuitVersion, Digest, ProofMode, RequestId, crash_point, protocol::Execution,
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Value};
 
@@ -338,6 +338,7 @@ fn submit(
         }
         _ => rows::failure(&error, RequestRow::TABLE, request.id),
     })?;
+    crash_point!("accept.in_tx");
     attempts::record_event(connection, seq, request.version, request.created_at, &Happening::Accepted)?;
     Ok(Written::version(Submitted::Accepted(Arc::clone(&request)), request))
 }
@@ -391,6 +392,11 @@ fn write(connection: &Connection, change: Change, row: &RequestRow) -> Result<Wr
         .map_err(|error| rows::failure(&error, RequestRow::TABLE, id))?
         .ok_or(StorageError::Conflict(id))?;
     attempts::follow(connection, seq, &change)?;
+    match change.happening {
+        Happening::Fulfilled { .. } => crash_point!("result.in_tx"),
+        Happening::Expired { .. } => crash_point!("expire.in_tx"),
+        _ => {}
+    }
     attempts::record_event(connection, seq, change.request.version, change.request.updated_at, &change.happening)?;
     let request = Arc::new(change.request);
     Ok(Written::version(Arc::clone(&request), request))

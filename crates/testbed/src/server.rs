@@ -33,20 +33,20 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// What figures run on.
 #[derive(Debug)]
-pub(crate) struct Bench {
+pub struct Bench {
     /// The program to measure, if it is not the one beside this program.
-    pub(crate) hierophant: Option<PathBuf>,
+    pub hierophant: Option<PathBuf>,
     /// The worker to measure, if it is not the one beside this program.
-    pub(crate) contemplant: Option<PathBuf>,
+    pub contemplant: Option<PathBuf>,
     /// Where data directories are made.
-    pub(crate) directory: PathBuf,
+    pub directory: PathBuf,
     /// What it logs.
-    pub(crate) log: String,
+    pub log: String,
 }
 
 /// Who verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verification {
+pub enum Verification {
     /// This program, at once.
     Bench,
     /// The hierophant's own child, with SP1 in it.
@@ -55,17 +55,26 @@ pub(crate) enum Verification {
 
 impl Bench {
     /// The program to measure.
-    pub(crate) fn program(&self) -> anyhow::Result<PathBuf> {
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn program(&self) -> anyhow::Result<PathBuf> {
         beside("hierophant", self.hierophant.as_ref())
     }
 
     /// The worker to measure.
-    pub(crate) fn contemplant(&self) -> anyhow::Result<PathBuf> {
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn contemplant(&self) -> anyhow::Result<PathBuf> {
         beside("contemplant", self.contemplant.as_ref())
     }
 
     /// Starts a hierophant and waits until it serves.
-    pub(crate) async fn start(&self, verification: Verification) -> anyhow::Result<Server> {
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn start(&self, verification: Verification) -> anyhow::Result<Server> {
         let directory = tempfile::Builder::new().prefix("hierophant-bench-").tempdir_in(&self.directory)?;
         let config = directory.path().join("config.toml");
         std::fs::write(&config, self.config(verification)?)?;
@@ -134,14 +143,16 @@ struct VerifierSection {
 
 /// Where a hierophant listens, as it says in `endpoints.json`.
 #[derive(Debug, Clone, Copy, Deserialize)]
-pub(crate) struct Endpoints {
-    pub(crate) grpc: SocketAddr,
-    pub(crate) http: SocketAddr,
+pub struct Endpoints {
+    /// The SDK's port.
+    pub grpc: SocketAddr,
+    /// Artifacts, facts, workers.
+    pub http: SocketAddr,
 }
 
 /// A running hierophant. Dropped, it is killed, and its data directory removed.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     pid: u32,
     endpoints: Endpoints,
@@ -150,28 +161,36 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) const fn pid(&self) -> u32 {
+    /// Its process.
+    pub const fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(crate) const fn endpoints(&self) -> &Endpoints {
+    /// Where it listens.
+    pub const fn endpoints(&self) -> &Endpoints {
         &self.endpoints
     }
 
-    /// From exec to the answer to the first call.
     /// Transactions that its database has committed.
-    pub(crate) async fn commits(&self) -> anyhow::Result<u64> {
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub async fn commits(&self) -> anyhow::Result<u64> {
         let health = HttpConnection::open(self.endpoints.http).await?.get_text("/health").await?;
         let health: serde_json::Value = serde_json::from_str(&health).context("/health is no JSON")?;
         health["database"]["commits"].as_u64().context("/health does not count commits")
     }
 
-    pub(crate) const fn start_up(&self) -> Duration {
+    /// From exec to the answer to the first call.
+    pub const fn start_up(&self) -> Duration {
         self.start_up
     }
 
     /// Ends it in good order and removes its data.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it does not end, or not well.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("it has no process id")?;
         kill_process(pid, Signal::TERM)?;
         let status = timeout(STOP_TIME, self.child.wait()).await;

@@ -1,4 +1,4 @@
-//! The verifier child of the measured hierophant: it accepts mock proofs at once, so that figures are without the time
+//! A verifier child for a hierophant without SP1: it accepts mock proofs at once, so that figures are without the time
 //! that verification takes.
 
 use std::process::ExitCode;
@@ -9,8 +9,6 @@ use proving::{
     child::{Channel, Verify, serve_verifier},
     mock,
 };
-
-use crate::report;
 
 /// Accepts every sealed mock proof that claims what is asked for, and every verifying key.
 struct AcceptMock;
@@ -27,17 +25,17 @@ impl Verify for AcceptMock {
 }
 
 /// The hashes that a verifying key of these bytes has here.
-pub(crate) fn key_hashes(verifying_key: &[u8]) -> KeyHashes {
+pub fn key_hashes(verifying_key: &[u8]) -> KeyHashes {
     let field = *Digest::of(verifying_key).as_bytes();
     KeyHashes { bn254: *Digest::of(&field).as_bytes(), field }
 }
 
 /// Serves until the parent goes.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     match Channel::take().and_then(|channel| serve_verifier(channel, &AcceptMock)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::progress(&format!("bench verifier: {error}"));
+            crate::last_word(&format!("verifier: {error}"));
             ExitCode::FAILURE
         }
     }

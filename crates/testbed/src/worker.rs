@@ -30,7 +30,8 @@ const QUEUE: usize = 64;
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A connected worker with one prover.
-pub(crate) struct Worker {
+#[derive(Debug)]
+pub struct Worker {
     reports: mpsc::Sender<Report>,
     instructions: mpsc::Receiver<(Instant, Instruction)>,
     /// Ends with the worker.
@@ -39,7 +40,10 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Joins the network of the coordinator at this address.
-    pub(crate) async fn join(address: SocketAddr) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When it is not welcome there.
+    pub async fn join(address: SocketAddr) -> anyhow::Result<Self> {
         let url = format!("ws://{address}{WORKER_PATH}");
         let (mut socket, _) =
             connect_async_with_config(url, None, true).await.context("the worker could not connect")?;
@@ -57,12 +61,19 @@ impl Worker {
     }
 
     /// What the coordinator says next, heartbeats and hints apart, and when that was read off the socket.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<(Instant, Instruction)> {
+    ///
+    /// # Errors
+    /// When nothing comes, or the session is over.
+    pub async fn next(&mut self) -> anyhow::Result<(Instant, Instruction)> {
         let next = timeout(PATIENCE, self.instructions.recv()).await.context("the coordinator did not say a word")?;
         next.context("the coordinator closed the worker's session")
     }
 
-    pub(crate) async fn report(&self, report: Report) -> anyhow::Result<()> {
+    /// Says something.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn report(&self, report: Report) -> anyhow::Result<()> {
         self.reports.send(report).await.context("the worker's session is over")
     }
 }
@@ -117,7 +128,7 @@ fn profile() -> WorkerProfile {
 }
 
 /// A prover that proves nothing.
-pub(crate) fn prover() -> ProverProfile {
+pub fn prover() -> ProverProfile {
     ProverProfile {
         vm: Vm::Sp1,
         backend: Backend::Mock,

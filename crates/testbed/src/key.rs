@@ -8,11 +8,11 @@ const CREATE_ARTIFACT: &[u8] = b"create_artifact";
 
 /// A client's key.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Key(SecretKey);
+pub struct Key(SecretKey);
 
 impl Key {
     /// A fresh key.
-    pub(crate) fn random() -> Self {
+    pub fn random() -> Self {
         loop {
             // All but one in 2^128 draws are keys.
             if let Ok(key) = SecretKey::from_byte_array(rand::random()) {
@@ -22,7 +22,10 @@ impl Key {
     }
 
     /// `r`, `s` and `v`, which is 27 or 28.
-    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+    ///
+    /// # Panics
+    /// Never: a parity is 0 to 3.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         let signature = SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest(message)), &self.0);
         let (parity, compact) = signature.serialize_compact();
         let mut bytes = compact.to_vec();
@@ -31,7 +34,7 @@ impl Key {
     }
 
     /// The signature of `CreateArtifact`, with the `v` of 54 or 55 that SDKs have sent since 5.1.1.
-    pub(crate) fn sign_create_artifact(&self) -> Vec<u8> {
+    pub fn sign_create_artifact(&self) -> Vec<u8> {
         let mut signature = self.sign(CREATE_ARTIFACT);
         if let Some(v) = signature.last_mut() {
             *v += 27;

@@ -24,38 +24,49 @@ use crate::{
 };
 
 /// The circuit that proofs are asked for.
-pub(crate) const CIRCUIT_VERSION: &str = "sp1-v6.1.0";
+pub const CIRCUIT_VERSION: &str = "sp1-v6.1.0";
 
 /// How far ahead deadlines lie: no figure takes that long.
 const DEADLINE: Duration = Duration::from_hours(4);
 
 /// A client with a connection to each port.
-pub(crate) struct Client {
+#[derive(Debug)]
+pub struct Client {
     key: Key,
     grpc: GrpcConnection,
     http: HttpConnection,
 }
 
 /// Where an artifact is uploaded.
-pub(crate) struct Place {
+#[derive(Debug)]
+pub struct Place {
     /// Names the artifact in requests.
-    pub(crate) uri: String,
+    pub uri: String,
     /// Path and query of the upload.
-    pub(crate) target: String,
+    pub target: String,
 }
 
 impl Client {
-    pub(crate) async fn connect(endpoints: &Endpoints, key: Key) -> anyhow::Result<Self> {
+    /// Connects to both ports.
+    ///
+    /// # Errors
+    /// When one does not accept.
+    pub async fn connect(endpoints: &Endpoints, key: Key) -> anyhow::Result<Self> {
         let grpc = GrpcConnection::open(endpoints.grpc).await?;
         let http = HttpConnection::open(endpoints.http).await?;
         Ok(Self { key, grpc, http })
     }
 
-    pub(crate) const fn key(&self) -> &Key {
+    /// What it signs with.
+    pub const fn key(&self) -> &Key {
         &self.key
     }
 
-    pub(crate) async fn create_artifact(&mut self, kind: ArtifactType) -> anyhow::Result<Place> {
+    /// Asks where to upload an artifact.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn create_artifact(&mut self, kind: ArtifactType) -> anyhow::Result<Place> {
         let request = CreateArtifactRequest { signature: self.key.sign_create_artifact(), artifact_type: kind.into() };
         let place: CreateArtifactResponse = self.grpc.call(path::CREATE_ARTIFACT, Frame::of(&request)).await?;
         let url: Uri = place.artifact_presigned_url.parse().context("the upload URL")?;
@@ -64,14 +75,20 @@ impl Client {
     }
 
     /// Uploads `piece`, `times` times in a row, as one artifact; answers its URI.
-    pub(crate) async fn upload(&mut self, kind: ArtifactType, piece: &[u8], times: u64) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When a call or the upload fails.
+    pub async fn upload(&mut self, kind: ArtifactType, piece: &[u8], times: u64) -> anyhow::Result<String> {
         let place = self.create_artifact(kind).await?;
         self.http.put(&place.target, piece, times).await?;
         Ok(place.uri)
     }
 
     /// Uploads and registers a program; answers the hash that names it.
-    pub(crate) async fn register_program(&mut self) -> anyhow::Result<Digest> {
+    ///
+    /// # Errors
+    /// When a call or the upload fails.
+    pub async fn register_program(&mut self) -> anyhow::Result<Digest> {
         let elf = [b"\x7fELF".as_slice(), &[0x5a; 4096]].concat();
         let encoded = [&(elf.len() as u64).to_le_bytes(), elf.as_slice()].concat(); // bincode of a byte vector
         let program_uri = self.upload(ArtifactType::Program, &encoded, 1).await?;
@@ -84,40 +101,49 @@ impl Client {
     }
 
     /// Sends a signed request for a proof; answers its id.
-    pub(crate) async fn request_proof(&mut self, request: Frame) -> anyhow::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn request_proof(&mut self, request: Frame) -> anyhow::Result<Vec<u8>> {
         let reply: RequestProofResponse = self.grpc.call(path::REQUEST_PROOF, request).await?;
         Ok(reply.body.context("the answer to RequestProof has no body")?.request_id)
     }
 
     /// How far a request is.
-    pub(crate) async fn status(&mut self, request: Frame) -> anyhow::Result<FulfillmentStatus> {
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn status(&mut self, request: Frame) -> anyhow::Result<FulfillmentStatus> {
         status(&mut self.grpc, request).await
     }
 }
 
 /// How far a request is, asked on this connection.
-pub(crate) async fn status(grpc: &mut GrpcConnection, request: Frame) -> anyhow::Result<FulfillmentStatus> {
+///
+/// # Errors
+/// When the call fails.
+pub async fn status(grpc: &mut GrpcConnection, request: Frame) -> anyhow::Result<FulfillmentStatus> {
     let reply: GetProofRequestStatusResponse = grpc.call(path::STATUS, request).await?;
     Ok(reply.fulfillment_status())
 }
 
 /// The question how far a request is.
-pub(crate) fn status_request(id: &[u8]) -> Frame {
+pub fn status_request(id: &[u8]) -> Frame {
     Frame::of(&GetProofRequestStatusRequest { request_id: id.to_vec() })
 }
 
 /// What is asked for, the same program and input each time.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     /// Names the program.
-    pub(crate) vk_hash: Digest,
+    pub vk_hash: Digest,
     /// The input.
-    pub(crate) stdin_uri: String,
+    pub stdin_uri: String,
 }
 
 /// In which form a request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Variant {
+pub enum Variant {
     /// Reserved capacity.
     Base,
     /// The auction, with its further fields.
@@ -126,14 +152,14 @@ pub(crate) enum Variant {
 
 impl Variant {
     /// Each form in turn.
-    pub(crate) const fn of(number: usize) -> Self {
+    pub const fn of(number: usize) -> Self {
         if number.is_multiple_of(2) { Self::Base } else { Self::Auction }
     }
 }
 
 impl Wanted {
     /// A signed request. `number` goes into the cycle limit, which makes each a request of its own.
-    pub(crate) fn request(&self, key: &Key, number: usize, variant: Variant) -> Frame {
+    pub fn request(&self, key: &Key, number: usize, variant: Variant) -> Frame {
         signed(key, self.body(number, variant))
     }
 

@@ -14,12 +14,17 @@ use prost::Message;
 use tokio::net::TcpStream;
 
 /// The paths of the calls.
-pub(crate) mod path {
-    pub(crate) const CREATE_ARTIFACT: &str = "/artifact.ArtifactStore/CreateArtifact";
-    pub(crate) const CREATE_PROGRAM: &str = "/network.ProverNetwork/CreateProgram";
-    pub(crate) const GET_NONCE: &str = "/network.ProverNetwork/GetNonce";
-    pub(crate) const REQUEST_PROOF: &str = "/network.ProverNetwork/RequestProof";
-    pub(crate) const STATUS: &str = "/network.ProverNetwork/GetProofRequestStatus";
+pub mod path {
+    /// Asks where to upload.
+    pub const CREATE_ARTIFACT: &str = "/artifact.ArtifactStore/CreateArtifact";
+    /// Registers a program.
+    pub const CREATE_PROGRAM: &str = "/network.ProverNetwork/CreateProgram";
+    /// The smallest call.
+    pub const GET_NONCE: &str = "/network.ProverNetwork/GetNonce";
+    /// Asks for a proof.
+    pub const REQUEST_PROOF: &str = "/network.ProverNetwork/RequestProof";
+    /// Asks how far a request is.
+    pub const STATUS: &str = "/network.ProverNetwork/GetProofRequestStatus";
 }
 
 /// The flag that says "not compressed", and the length.
@@ -27,10 +32,14 @@ const PREFIX: usize = 5;
 
 /// A message as it goes over the wire, so that a frame may be made before the clock starts.
 #[derive(Debug, Clone)]
-pub(crate) struct Frame(Bytes);
+pub struct Frame(Bytes);
 
 impl Frame {
-    pub(crate) fn of(message: &impl Message) -> Self {
+    /// Frames a message.
+    ///
+    /// # Panics
+    /// When the message has 4 GiB.
+    pub fn of(message: &impl Message) -> Self {
         let length = message.encoded_len();
         let mut frame = BytesMut::with_capacity(PREFIX + length);
         frame.put_u8(0);
@@ -49,14 +58,19 @@ impl Frame {
 }
 
 /// A connection. It makes progress only during calls: nothing runs in the background that would cost the generator.
-pub(crate) struct GrpcConnection {
+#[derive(Debug)]
+pub struct GrpcConnection {
     sender: SendRequest<Bytes>,
     connection: Connection<TcpStream, Bytes>,
     authority: Authority,
 }
 
 impl GrpcConnection {
-    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody accepts, or it is not HTTP/2.
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await.context("the gRPC port did not accept a connection")?;
         stream.set_nodelay(true)?;
         let (sender, connection) = h2::client::handshake(stream).await?;
@@ -64,7 +78,10 @@ impl GrpcConnection {
     }
 
     /// Calls, and decodes the answer.
-    pub(crate) async fn call<T: Message + Default>(&mut self, path: &'static str, frame: Frame) -> anyhow::Result<T> {
+    ///
+    /// # Errors
+    /// When the connection breaks, and with the status when the call is refused.
+    pub async fn call<T: Message + Default>(&mut self, path: &'static str, frame: Frame) -> anyhow::Result<T> {
         let Self { sender, connection, authority } = self;
         let exchange = exchange(sender, request(authority.clone(), path)?, frame);
         let reply = tokio::select! {

@@ -16,23 +16,26 @@ use crate::server::Bench;
 
 /// What a contemplant is told.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// What its prover plays.
-    pub(crate) script: String,
+    pub script: String,
     /// Bytes of inputs that it may fetch ahead.
-    pub(crate) max_input_cache_bytes: u64,
+    pub max_input_cache_bytes: u64,
 }
 
 /// A running contemplant. Dropped, it is ended with its prover, and its state removed.
 #[derive(Debug)]
-pub(crate) struct Contemplant {
+pub struct Contemplant {
     _child: Child,
     directory: TempDir,
 }
 
 impl Contemplant {
     /// Starts one for the coordinator at this address.
-    pub(crate) fn start(bench: &Bench, coordinator: SocketAddr, settings: Settings) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(bench: &Bench, coordinator: SocketAddr, settings: Settings) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("contemplant-bench-").tempdir_in(&bench.directory)?;
         let config = directory.path().join("config.toml");
         let prover = ProverSection {
@@ -70,7 +73,10 @@ impl Contemplant {
     }
 
     /// When its prover began and ended each proof so far, in nanoseconds since some moment.
-    pub(crate) fn times(&self) -> anyhow::Result<Vec<(u64, u64)>> {
+    ///
+    /// # Errors
+    /// When what it wrote cannot be read.
+    pub fn times(&self) -> anyhow::Result<Vec<(u64, u64)>> {
         let text = std::fs::read_to_string(times(self.directory.path()))?;
         let line = |line: &str| {
             let (began, ended) = line.split_once(' ').context("a line of the prover's times")?;

@@ -11,11 +11,11 @@ use proving::{
     script::{Host, Origin, Player, ProofForm, Script},
 };
 
-use crate::{client::CIRCUIT_VERSION, clock, report, worker};
+use crate::{client::CIRCUIT_VERSION, clock, worker};
 
 /// What the prover child is told.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Where to write when each proof began and ended.
     #[arg(long)]
     times: PathBuf,
@@ -77,7 +77,7 @@ impl Host for Scene<'_> {
 }
 
 /// Serves until the parent goes.
-pub(crate) fn run(options: &Options) -> ExitCode {
+pub fn run(options: &Options) -> ExitCode {
     let serve = || -> anyhow::Result<()> {
         let channel = Channel::take()?;
         let prover = TimedProver {
@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::progress(&format!("bench prover: {error:#}"));
+            crate::last_word(&format!("prover: {error:#}"));
             ExitCode::FAILURE
         }
     }

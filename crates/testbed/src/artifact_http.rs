@@ -15,7 +15,8 @@ const BUFFER: usize = 256 << 10;
 const MAX_TEXT: u64 = 4096;
 
 /// A connection that is kept from transfer to transfer.
-pub(crate) struct HttpConnection {
+#[derive(Debug)]
+pub struct HttpConnection {
     stream: BufReader<TcpStream>,
     host: SocketAddr,
 }
@@ -28,14 +29,21 @@ struct Head {
 }
 
 impl HttpConnection {
-    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody accepts.
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await.context("the HTTP port did not accept a connection")?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::with_capacity(BUFFER, stream), host: address })
     }
 
     /// Uploads `piece`, `times` times in a row, to this path and query.
-    pub(crate) async fn put(&mut self, target: &str, piece: &[u8], times: u64) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it breaks off or is refused.
+    pub async fn put(&mut self, target: &str, piece: &[u8], times: u64) -> anyhow::Result<()> {
         let length = piece.len() as u64 * times;
         let head = format!("PUT {target} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n", self.host);
         self.stream.write_all(head.as_bytes()).await?;
@@ -48,7 +56,10 @@ impl HttpConnection {
     }
 
     /// Downloads what is at this path and query; answers how many bytes that were.
-    pub(crate) async fn get(&mut self, target: &str) -> anyhow::Result<u64> {
+    ///
+    /// # Errors
+    /// When it breaks off or is refused.
+    pub async fn get(&mut self, target: &str) -> anyhow::Result<u64> {
         let head = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host);
         self.stream.write_all(head.as_bytes()).await?;
         let head = self.head().await?;
@@ -69,7 +80,10 @@ impl HttpConnection {
     }
 
     /// A short text.
-    pub(crate) async fn get_text(&mut self, target: &str) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When it breaks off or is refused, with the text of the refusal.
+    pub async fn get_text(&mut self, target: &str) -> anyhow::Result<String> {
         let head = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host);
         self.stream.write_all(head.as_bytes()).await?;
         let head = self.head().await?;
