@@ -28,6 +28,8 @@ pub(crate) struct Known {
 pub(crate) struct Made {
     pub(crate) digest: Digest,
     pub(crate) is_good: bool,
+    /// Whether the worker's journal speaks of it.
+    pub(crate) is_durable: bool,
 }
 
 /// A worker, as seen from outside.
@@ -102,7 +104,11 @@ impl Model {
         figures.events += 1;
         match event {
             Event::CoordinatorCrashed { .. } => figures.restarts += 1,
-            Event::WorkerCrashed(_) => figures.worker_crashes += 1,
+            Event::WorkerCrashed(crashed) => {
+                figures.worker_crashes += 1;
+                // What was not written down is lost with it.
+                self.made.retain(|(worker, _), made| worker != crashed || made.is_durable);
+            }
             Event::Fault(_) => figures.faults += 1,
             Event::Stalled(_) => {
                 figures.faults += 1;
@@ -127,7 +133,10 @@ impl Model {
             Event::Downloaded { id, digest: Some(digest) } => {
                 self.downloaded.insert(*id, *digest);
             }
-            Event::Journalled { worker, attempt, .. } => {
+            Event::Journalled { worker, attempt, stage } => {
+                if let Some(made) = self.made.get_mut(&(*worker, *attempt)).filter(|_| *stage == "proved") {
+                    made.is_durable = true;
+                }
                 self.workers[*worker].journal.insert(*attempt);
             }
             Event::Forgotten { worker, attempt } => {
@@ -145,7 +154,8 @@ impl Model {
                 if !is_good {
                     self.failing.insert(*worker);
                 }
-                self.made.insert((*worker, *attempt), Made { digest: *digest, is_good: *is_good });
+                let made = Made { digest: *digest, is_good: *is_good, is_durable: false };
+                self.made.insert((*worker, *attempt), made);
             }
             Event::ProofFailed { worker, .. } => {
                 self.failing.insert(*worker);
