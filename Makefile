@@ -1,7 +1,7 @@
 # Everything is built once, in the release profile: the SP1 crates take minutes, and a second profile takes them again.
 # Always the whole workspace, for the same reason: another selection of crates has other features.
 
-.PHONY: setup build demo test lint bench
+.PHONY: setup build demo test test-full lint bench
 
 # Installs what is missing on a Debian machine, and says so.
 setup:
@@ -16,6 +16,11 @@ demo: build
 
 test: setup
 	cargo test --release --workspace
+
+# And the fault tests that take minutes: every crash point, endings at random, a bad network, a crowd. FAULTS_KILLS=1000
+# ends programs longer, FAULTS_SEED repeats what was drawn.
+test-full: test
+	cargo test --release --workspace --test faults -- --ignored
 
 lint: setup
 	cargo fmt --all --check
