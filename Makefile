@@ -1,7 +1,7 @@
 # Everything is built once, in the release profile: the SP1 crates take minutes, and a second profile takes them again.
 # Always the whole workspace, for the same reason: another selection of crates has other features.
 
-.PHONY: setup build demo test simulation lint bench
+.PHONY: setup build demo test test-full simulation lint bench
 
 # By itself, since its virtual time is for no other program: see its manifest.
 SIMULATION := --release -p simulation --features virtual-time
@@ -24,6 +24,11 @@ test: setup
 # A million seeds, or others: make simulation ARGS="--seed 27 --mix everything"
 simulation: setup
 	cargo run $(SIMULATION) -- $(or $(ARGS),--seeds 1000000)
+
+# And the fault tests that take minutes: every crash point, endings at random, a bad network, a crowd. FAULTS_KILLS=1000
+# ends programs longer, FAULTS_SEED repeats what was drawn.
+test-full: test
+	cargo test --release --workspace --test faults -- --ignored
 
 lint: setup
 	cargo fmt --all --check

@@ -12,7 +12,7 @@ use tokio::{
 const BUFFER: usize = 256 << 10;
 
 /// Longest text of a refusal that is read.
-const MAX_TEXT: u64 = 4096;
+const MAX_TEXT: u64 = 1 << 20;
 
 /// A connection that is kept from transfer to transfer.
 #[derive(Debug)]
@@ -77,6 +77,22 @@ impl HttpConnection {
             self.stream.consume(usize::try_from(used)?);
         }
         Ok(head.length)
+    }
+
+    /// Downloads what is at this path and query, wholly into memory.
+    ///
+    /// # Errors
+    /// When it breaks off or is refused.
+    pub async fn get_bytes(&mut self, target: &str) -> anyhow::Result<Vec<u8>> {
+        let head = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host);
+        self.stream.write_all(head.as_bytes()).await?;
+        let head = self.head().await?;
+        if head.status != 200 {
+            self.text(&head).await.context("the download")?;
+        }
+        let mut bytes = vec![0; usize::try_from(head.length)?];
+        self.stream.read_exact(&mut bytes).await.context("the download broke off")?;
+        Ok(bytes)
     }
 
     /// A short text.

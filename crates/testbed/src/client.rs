@@ -9,8 +9,9 @@ use prost::{Message as _, encoding};
 use sp1_network_api::{
     artifact::{ArtifactType, CreateArtifactRequest, CreateArtifactResponse},
     network::{
-        CreateProgramBody, CreateProgramResponse, FulfillmentStatus, GetProofRequestStatusRequest,
-        GetProofRequestStatusResponse, MessageFormat, RequestProofBody, RequestProofResponse, SignedRequest,
+        CancelRequestBody, CancelRequestResponse, CreateProgramBody, CreateProgramResponse, FulfillmentStatus,
+        GetProofRequestStatusRequest, GetProofRequestStatusResponse, MessageFormat, RequestProofBody,
+        RequestProofResponse, SignedRequest,
     },
 };
 
@@ -93,11 +94,57 @@ impl Client {
         let encoded = [&(elf.len() as u64).to_le_bytes(), elf.as_slice()].concat(); // bincode of a byte vector
         let program_uri = self.upload(ArtifactType::Program, &encoded, 1).await?;
         let vk = rand::random::<[u8; 32]>().repeat(8);
+        self.register(vk, program_uri).await
+    }
+
+    /// Registers a program under this verifying key; answers the hash that names it. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn register(&mut self, vk: Vec<u8>, program_uri: String) -> anyhow::Result<Digest> {
         let vk_hash = verifier::key_hashes(&vk).field;
         let body = CreateProgramBody { nonce: 0, vk_hash: vk_hash.to_vec(), vk, program_uri };
         let request = signed(&self.key, body.encode_to_vec());
         let _: CreateProgramResponse = self.grpc.call(path::CREATE_PROGRAM, request).await?;
         Ok(Digest::new(vk_hash))
+    }
+
+    /// Uploads `bytes` to a place that was given before. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// When the upload fails.
+    pub async fn upload_to(&mut self, place: &Place, bytes: &[u8]) -> anyhow::Result<()> {
+        self.http.put(&place.target, bytes, 1).await
+    }
+
+    /// Gives a request up.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn cancel(&mut self, id: &[u8]) -> anyhow::Result<()> {
+        let body = CancelRequestBody { nonce: 0, request_id: id.to_vec() };
+        let request = signed(&self.key, body.encode_to_vec());
+        let _: CancelRequestResponse = self.grpc.call(path::CANCEL, request).await?;
+        Ok(())
+    }
+
+    /// The proof of a request.
+    ///
+    /// # Errors
+    /// When there is none, or the download fails.
+    pub async fn proof(&mut self, id: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let reply: GetProofRequestStatusResponse = self.grpc.call(path::STATUS, status_request(id)).await?;
+        let url: Uri = reply.proof_uri.context("there is no proof")?.parse().context("the proof's URL")?;
+        let target = url.path_and_query().context("the proof's URL has no path")?.as_str();
+        self.http.get_bytes(target).await
+    }
+
+    /// Facts as JSON, at a path like `/contemplants`.
+    ///
+    /// # Errors
+    /// When the coordinator does not answer, or says no.
+    pub async fn facts(&mut self, target: &str) -> anyhow::Result<serde_json::Value> {
+        Ok(serde_json::from_str(&self.http.get_text(target).await?)?)
     }
 
     /// Sends a signed request for a proof; answers its id.
@@ -163,7 +210,16 @@ impl Wanted {
         signed(key, self.body(number, variant))
     }
 
+    /// The same, with a deadline so far ahead.
+    pub fn request_until(&self, key: &Key, number: usize, deadline: Duration) -> Frame {
+        signed(key, self.body_until(number, Variant::Base, deadline))
+    }
+
     fn body(&self, number: usize, variant: Variant) -> Vec<u8> {
+        self.body_until(number, variant, DEADLINE)
+    }
+
+    fn body_until(&self, number: usize, variant: Variant, deadline: Duration) -> Vec<u8> {
         let body = RequestProofBody {
             nonce: 0,
             vk_hash: self.vk_hash.as_bytes().to_vec(),
@@ -171,7 +227,7 @@ impl Wanted {
             mode: ProofMode::Compressed.number(),
             strategy: if variant == Variant::Base { 2 } else { 3 },
             stdin_uri: self.stdin_uri.clone(),
-            deadline: clock::unix_seconds() + DEADLINE.as_secs(),
+            deadline: clock::unix_seconds() + deadline.as_secs(),
             cycle_limit: 1_000_000_000 + number as u64,
             gas_limit: 1_000_000_000,
             ..RequestProofBody::default()

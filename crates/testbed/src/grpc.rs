@@ -21,6 +21,8 @@ pub mod path {
     pub const CREATE_PROGRAM: &str = "/network.ProverNetwork/CreateProgram";
     /// The smallest call.
     pub const GET_NONCE: &str = "/network.ProverNetwork/GetNonce";
+    /// Gives a request up.
+    pub const CANCEL: &str = "/network.ProverNetwork/CancelRequest";
     /// Asks for a proof.
     pub const REQUEST_PROOF: &str = "/network.ProverNetwork/RequestProof";
     /// Asks how far a request is.

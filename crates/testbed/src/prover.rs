@@ -19,6 +19,12 @@ pub struct Options {
     /// Where to write when each proof began and ended.
     #[arg(long)]
     times: PathBuf,
+    /// Where to write the attempt of each proof that is begun, after what earlier provers wrote.
+    #[arg(long)]
+    starts: Option<PathBuf>,
+    /// How many of the first proofs begun fail as the worker's fault, as counted in that file.
+    #[arg(long, default_value_t = 0)]
+    failures: usize,
     /// What to play.
     #[arg(long)]
     script: String,
@@ -29,11 +35,22 @@ struct TimedProver {
     player: Player,
     since: Instant,
     times: Mutex<File>,
+    starts: Option<PathBuf>,
+    failures: usize,
 }
 
 impl TimedProver {
     fn now(&self) -> u128 {
         clock::now().duration_since(self.since).as_nanos()
+    }
+
+    /// Writes the start of a proof down; answers which one it is.
+    fn note_start(&self, order: &ProveOrder) -> Result<usize, Fault> {
+        let Some(path) = &self.starts else { return Ok(usize::MAX) };
+        let trouble = |error: std::io::Error| Fault::worker(error.to_string());
+        let mut file = File::options().create(true).append(true).open(path).map_err(trouble)?;
+        file.write_all(format!("{}\n", order.attempt).as_bytes()).map_err(trouble)?;
+        Ok(std::fs::read_to_string(path).map_err(trouble)?.lines().count())
     }
 }
 
@@ -45,6 +62,9 @@ impl Prove for TimedProver {
 
     async fn prove(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
         let began = self.now();
+        if self.note_start(order)? <= self.failures {
+            return Err(Fault::worker("one of the first proofs, which fail"));
+        }
         self.player.play(&self.script, reporter, &mut Scene { order, reporter }).await?;
         let line = format!("{began} {}\n", self.now());
         let mut times = self.times.lock().map_err(|_| Fault::worker("a former proof panicked"))?;
@@ -85,6 +105,8 @@ pub fn run(options: &Options) -> ExitCode {
             player: Player::default(),
             since: clock::now(),
             times: Mutex::new(File::create(&options.times)?),
+            starts: options.starts.clone(),
+            failures: options.failures,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(serve_prover(channel, prover))?)

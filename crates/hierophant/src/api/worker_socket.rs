@@ -75,10 +75,9 @@ async fn join(
 
 /// A WebSocket as sessions see it: pings and pongs are its own affair.
 fn frames_of(socket: WebSocket) -> (impl Frames, impl FrameSink) {
-    let broken = |error| Broken::Connection(Box::new(error));
     let (sink, messages) = socket.split();
     let messages =
-        messages.map_err(broken).take_while(|message| future::ready(!matches!(message, Ok(Message::Close(_)))));
+        messages.map_err(Broken::from).take_while(|message| future::ready(!matches!(message, Ok(Message::Close(_)))));
     let frames = messages.try_filter_map(|message| {
         future::ready(match message {
             Message::Binary(frame) => Ok(Some(frame)),
@@ -86,13 +85,20 @@ fn frames_of(socket: WebSocket) -> (impl Frames, impl FrameSink) {
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(None),
         })
     });
-    let sink = sink.sink_map_err(broken).with(|frame| {
-        future::ready(Ok(match frame {
+    // Not `sink_map_err`, which panics when it is used again after an error, as for the goodbye.
+    let sink = sink.with(|frame| {
+        future::ready(Ok::<_, Broken>(match frame {
             Frame::Message(message) => Message::Binary(message),
             Frame::Goodbye(reason) => Message::Close(Some(goodbye(reason))),
         }))
     });
     (frames, sink)
+}
+
+impl From<axum::Error> for Broken {
+    fn from(error: axum::Error) -> Self {
+        Self::Connection(Box::new(error))
+    }
 }
 
 /// A close frame's reason holds at most 123 bytes.

@@ -23,7 +23,7 @@ const YOUNG: Duration = Duration::from_hours(1);
 const ROWS: u32 = 1000;
 
 /// So few without a counterpart are mended whatever their share.
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 
 /// Why rows and files were not compared to the end.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,9 @@ use crate::store::StorageError;
 /// Requests that are deleted in one step, each with some ten rows: a millisecond or two of the writer's time.
 const REQUESTS: u32 = 32;
 
-/// Artifacts that are deleted in one step.
-const ARTIFACTS: usize = 32;
+/// Artifacts that are deleted in one step. A crash in between leaves as many files without rows, which the next start
+/// must not take for those of another database: no more than it mends whatever their share.
+const ARTIFACTS: usize = super::consistency::FEW;
 
 impl Upkeep {
     /// Deletes everything that should go. A crash in between leaves files without rows, which the next start removes.

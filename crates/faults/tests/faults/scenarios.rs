@@ -1,0 +1,170 @@
+//! Single stories: who is ended, frozen or cut off, and what that may cost.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use libtest_mimic::Trial;
+use testbed::{
+    network::{Network, Setup},
+    program::until,
+};
+
+use super::{ledger::Ledger, short};
+
+/// How long something may take that takes a second or two.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A prover that waits until the network's gate is open.
+const GATED: &str = "wait {network}/gate\nprove 1000";
+
+/// The tests.
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        short("a_coordinator_that_is_cut_off_costs_no_proving", coordinator_cut_off),
+        short("a_worker_that_is_cut_off_while_proving_takes_its_attempt_up_again", worker_cut_off_while_proving),
+        short("a_proof_that_was_made_before_its_worker_was_cut_off_is_not_made_again", worker_cut_off_with_proof),
+        short("a_late_proof_of_a_frozen_worker_counts_and_the_other_worker_stops", worker_frozen),
+        short("a_frozen_coordinator_loses_no_attempt_and_no_worker", coordinator_frozen),
+        short("a_worker_that_reads_nothing_delays_nobody_else", worker_deaf),
+        short("a_request_that_is_sent_again_after_a_restart_has_the_same_id", sent_again),
+    ]
+}
+
+fn gated(contemplants: usize) -> Setup {
+    Setup { contemplants, script: GATED.to_owned(), ..Setup::default() }
+}
+
+/// A network in which so many requests are being proved, as far as their gate.
+async fn proving(setup: &Setup, requests: usize) -> anyhow::Result<(Network, Ledger)> {
+    let mut network = Network::new(setup)?;
+    network.start().await?;
+    let mut ledger = Ledger::new(&network);
+    ledger.prepare().await?;
+    ledger.until_idle(setup.contemplants).await?;
+    for _ in 0..requests {
+        ledger.submit().await?;
+    }
+    until("all proofs are begun", SOON, async || (network.proofs_begun() == requests).then_some(())).await?;
+    Ok((network, ledger))
+}
+
+async fn coordinator_cut_off() -> anyhow::Result<()> {
+    let (mut network, mut ledger) = proving(&gated(4), 4).await?;
+    network.hierophant.cut_off()?;
+    network.hierophant.start(None)?;
+    network.until_serving().await?;
+    network.open_gate("gate")?;
+    ledger.check(&network).await?;
+    ensure!(network.proofs_begun() == 4, "{} proofs were begun for 4 requests", network.proofs_begun());
+    ensure!(ledger.attempts().await? == (4, 0), "attempts and lost ones: {:?}", ledger.attempts().await?);
+    Ok(())
+}
+
+async fn worker_cut_off_while_proving() -> anyhow::Result<()> {
+    let (mut network, mut ledger) = proving(&gated(1), 1).await?;
+    network.contemplants[0].cut_off()?;
+    network.contemplants[0].start(None)?;
+    until("the proof is begun again", SOON, async || (network.proofs_begun() == 2).then_some(())).await?;
+    network.open_gate("gate")?;
+    ledger.check(&network).await?;
+    ensure!(ledger.attempts().await? == (1, 0), "attempts and lost ones: {:?}", ledger.attempts().await?);
+    Ok(())
+}
+
+async fn worker_cut_off_with_proof() -> anyhow::Result<()> {
+    let (mut network, mut ledger) = proving(&gated(1), 1).await?;
+    // Nobody asks for the proof while the coordinator is frozen.
+    network.hierophant.freeze()?;
+    network.open_gate("gate")?;
+    let attempts = network.worker_directory(0).join("state/attempts");
+    until("the proof is in the journal", SOON, async || {
+        let attempt = std::fs::read_dir(&attempts).ok()?.next()?.ok()?;
+        let record = std::fs::read_to_string(attempt.path().join("attempt.json")).ok()?;
+        record.contains("\"proved\"").then_some(())
+    })
+    .await?;
+    network.contemplants[0].cut_off()?;
+    network.contemplants[0].start(None)?;
+    network.hierophant.thaw()?;
+    ledger.check(&network).await?;
+    ensure!(network.proofs_begun() == 1, "the proof was made again");
+    ensure!(ledger.attempts().await? == (1, 0), "attempts and lost ones: {:?}", ledger.attempts().await?);
+    Ok(())
+}
+
+async fn worker_frozen() -> anyhow::Result<()> {
+    let setup = Setup {
+        script: "wait {worker}gate\nprove 1000".to_owned(),
+        silence_limit: Duration::from_millis(1500),
+        grace: Duration::from_millis(2500),
+        ..gated(2)
+    };
+    let (network, mut ledger) = proving(&setup, 1).await?;
+    let has_begun = |number: &usize| network.worker_directory(*number).join("starts").exists();
+    let first = (0..2).find(has_begun).context("somebody has begun")?;
+    network.contemplants[first].freeze()?;
+    until("the other worker has begun too", SOON, async || (network.proofs_begun() == 2).then_some(())).await?;
+    let (attempts, lost) = ledger.attempts().await?;
+    ensure!((attempts, lost) == (2, 1), "{attempts} attempts, {lost} lost");
+    // Only the frozen one's prover goes on; the other one waits for ever, unless it is told to stop.
+    network.open_gate(&format!("worker-{first}/gate"))?;
+    network.contemplants[first].thaw()?;
+    ledger.check(&network).await?;
+    ensure!(ledger.attempts().await? == (2, 1), "another attempt was begun");
+    Ok(())
+}
+
+async fn coordinator_frozen() -> anyhow::Result<()> {
+    let (network, mut ledger) = proving(&gated(4), 4).await?;
+    network.hierophant.freeze()?;
+    until("all workers have noticed", SOON, async || {
+        network.contemplants.iter().all(|worker| worker.log().contains("it has said nothing for")).then_some(())
+    })
+    .await?;
+    network.hierophant.thaw()?;
+    network.open_gate("gate")?;
+    ledger.check(&network).await?;
+    ensure!(network.proofs_begun() == 4, "{} proofs were begun for 4 requests", network.proofs_begun());
+    ensure!(ledger.attempts().await? == (4, 0), "attempts and lost ones: {:?}", ledger.attempts().await?);
+    for worker in &network.contemplants {
+        ensure!(!worker.log().contains("evicted this worker"), "{} was evicted", worker.name());
+    }
+    Ok(())
+}
+
+async fn worker_deaf() -> anyhow::Result<()> {
+    let setup = Setup { contemplants: 2, script: "prove 1000".to_owned(), ..Setup::default() };
+    let (network, mut ledger) = proving(&setup, 0).await?;
+    network.contemplants[0].freeze()?;
+    for _ in 0..8 {
+        ledger.submit().await?;
+    }
+    // The frozen one has one at most, which waits until it is taken back.
+    until("the others are fulfilled", setup.silence_limit, async || {
+        let mut fulfilled = 0;
+        for number in 0..8 {
+            let id = ledger.id(number);
+            fulfilled += usize::from(ledger.facts_of(&id).await.ok()?["state"] == "fulfilled");
+        }
+        (fulfilled >= 7).then_some(())
+    })
+    .await?;
+    network.contemplants[0].thaw()?;
+    ledger.check(&network).await
+}
+
+async fn sent_again() -> anyhow::Result<()> {
+    let (mut network, mut ledger) = proving(&gated(2), 2).await?;
+    ledger.submit().await?;
+    network.hierophant.cut_off()?;
+    network.hierophant.start(None)?;
+    ledger.submit_again().await?;
+    network.open_gate("gate")?;
+    ledger.until_fulfilled().await?;
+    network.hierophant.stop().await?;
+    network.hierophant.start(None)?;
+    ledger.submit_again().await?;
+    ledger.check(&network).await?;
+    ensure!(network.proofs_begun() == 3, "{} proofs were begun for 3 requests", network.proofs_begun());
+    Ok(())
+}
