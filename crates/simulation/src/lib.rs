@@ -10,7 +10,7 @@
 //!             Hand, in a small shell ◄── provers ──┘
 //! ```
 //! Time is tokio's, paused: it passes when everything waits. Randomness is drawn from one generator. So the same seed
-//! gives the same run, event by event, and a run that broke a promise can be repeated: [`replay`].
+//! gives the same run, event by event, and a run that broke a promise can be repeated: `replay.rs`.
 
 #![cfg(feature = "virtual-time")]
 
