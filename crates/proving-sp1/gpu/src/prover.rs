@@ -234,7 +234,7 @@ impl Hand {
         let request = wire::prove(order.mode, program.id, stdin).map_err(Fault::resources)?;
         match self.server.ask(&request, |progress| reporter.progress(progress)).await? {
             Answer::Proof(proof) => Ok(proof),
-            Answer::Refused(text) => Err(self.server.refusal("make the proof", &text)),
+            Answer::Refused(text) => Err(self.server.refusal("make the proof", &text).await),
             other => Err(unexpected(&other, "make a proof")),
         }
     }
@@ -244,7 +244,7 @@ async fn set_up(server: &mut Server, elf: Vec<u8>) -> Result<Program, Fault> {
     let request = wire::set_up(elf).map_err(Fault::worker)?;
     match server.ask(&request, |_| {}).await? {
         Answer::SetUp { id, verifying_key } => Ok(Program { id, verifying_key }),
-        Answer::Refused(text) => Err(server.refusal("set up the program", &text)),
+        Answer::Refused(text) => Err(server.refusal("set up the program", &text).await),
         other => Err(unexpected(&other, "set up a program")),
     }
 }

@@ -92,8 +92,10 @@ impl Server {
         self.ended.clone()
     }
 
-    /// The fault of a server that could not do `what` it was asked, for the reason `text`.
-    pub(crate) fn refusal(&self, what: &str, text: &str) -> Fault {
+    /// The fault of a server that could not do `what` it was asked, for the reason `text`. Its log, which knows more, comes
+    /// another way than its answer, and may come later.
+    pub(crate) async fn refusal(&self, what: &str, text: &str) -> Fault {
+        sleep(LAST_WORDS).await;
         self.log.explain(&format!("sp1-gpu-server could not {what}: {text}"))
     }
 
