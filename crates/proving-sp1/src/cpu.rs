@@ -72,14 +72,15 @@ impl CpuProver {
 
     async fn make(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
         check_circuit(order)?;
-        reporter.progress(at(Phase::Preparing));
+        reporter.progress(Progress::begun(Phase::Preparing));
         let executor = execute::start(&self.executor, order, self.profile.memory_bytes).await?;
 
-        reporter.progress(at(Phase::Executing));
+        reporter.progress(Progress::begun(Phase::Executing));
         let execution = async {
-            reporter.executed(executor.finish().await?);
-            reporter.progress(at(Phase::Preparing));
-            Ok(())
+            let execution = executor.finish().await?;
+            reporter.executed(execution);
+            reporter.progress(Progress::begun(Phase::Preparing));
+            Ok(execution.cycles)
         };
         let preparation = async {
             let program = order.program.clone();
@@ -91,11 +92,11 @@ impl CpuProver {
             let key = self.keys.key_of(order, set_up).await?;
             Ok((elf, key))
         };
-        let ((), (elf, key)) = tokio::try_join!(execution, preparation)?;
+        let (cycles, (elf, key)) = tokio::try_join!(execution, preparation)?;
         let stdin = order.stdin.clone();
         let stdin = blocking(move || decode::read_stdin(&stdin)).await?;
 
-        reporter.progress(at(Phase::Proving));
+        reporter.progress(Progress::begun(Phase::Proving));
         let wanted = Wanted {
             program_id: order.program_digest.to_string(),
             elf,
@@ -105,9 +106,9 @@ impl CpuProver {
             cycle_limit: bound(order.cycle_limit).map(|_| order.cycle_limit),
             nonce: [0; 4], // clients of the network have no say in it
         };
-        let last = Mutex::new(at(Phase::Proving));
+        let last = Mutex::new(Progress::begun(Phase::Proving));
         let watch = |counts| {
-            let now = progress(&counts, order.mode);
+            let now = progress(&counts, cycles, order.mode);
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
             if now != *last {
                 *last = now;
@@ -120,7 +121,7 @@ impl CpuProver {
             fault_of(&error)
         })?;
 
-        reporter.progress(at(Phase::Finishing));
+        reporter.progress(Progress::begun(Phase::Finishing));
         write(&order.output, &proof, Vec::from)
     }
 }
@@ -185,8 +186,4 @@ pub(crate) fn write(
         std::io::ErrorKind::StorageFull => Fault::resources(format!("cannot write the proof: {error}")),
         _ => Fault::worker(format!("cannot write the proof: {error}")),
     })
-}
-
-pub(crate) fn at(phase: Phase) -> Progress {
-    Progress { phase, done: 0, total: 0 }
 }

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use network_lib::{Backend, Fault, ProofMode, ProverProfile, Vm};
 use proving::{
-    Execution, Phase, ProveOrder,
+    Execution, Phase, Progress, ProveOrder,
     child::{Prove, Reporter},
     mock::MockClaim,
     script::{Host, Player, ProofForm, Script},
@@ -16,7 +16,7 @@ use sp1_sdk::{ProofFromNetwork, SP1_CIRCUIT_VERSION, SP1Proof, SP1ProofWithPubli
 
 use crate::{
     convert::{circuit_version, sdk_mode},
-    cpu::{at, check_circuit, read_inputs, write},
+    cpu::{check_circuit, read_inputs, write},
     execute::execute,
     keys::KeyRing,
     sizing::{executor_bytes, memory_bytes},
@@ -80,7 +80,7 @@ impl Prove for MockProver {
 
     async fn prove(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
         check_circuit(order)?;
-        reporter.progress(at(Phase::Preparing));
+        reporter.progress(Progress::begun(Phase::Preparing));
         let (elf, stdin) = read_inputs(order).await?;
         let script = match Script::among(stdin.buffer.iter().map(Vec::as_slice)) {
             None => self.script.clone(),
@@ -109,11 +109,11 @@ struct Scene<'a> {
 impl Host for Scene<'_> {
     async fn execute(&mut self, _cycles: u64) -> Result<(), Fault> {
         let Some(stdin) = self.stdin.take() else { return Ok(()) };
-        self.reporter.progress(at(Phase::Executing));
+        self.reporter.progress(Progress::begun(Phase::Executing));
         let memory = executor_bytes(memory_bytes());
         let (public_values, execution) = execute(&self.elf, stdin, self.order.cycle_limit, memory).await?;
         self.reporter.executed(execution);
-        self.reporter.progress(at(Phase::Proving));
+        self.reporter.progress(Progress::begun(Phase::Proving));
         self.executed = Some((public_values, execution));
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Host for Scene<'_> {
             return Err(Fault::worker("the program was not executed"));
         };
         let proof = self.prover.imitate(self.order, &self.elf, public_values).await?;
-        self.reporter.progress(at(Phase::Finishing));
+        self.reporter.progress(Progress::begun(Phase::Finishing));
         let claim = MockClaim {
             vk_hash: self.order.vk_hash,
             mode: self.order.mode,

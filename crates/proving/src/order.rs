@@ -83,6 +83,26 @@ pub struct Progress {
     pub done: u64,
     /// Steps of this phase in all, as far as known; 0 when unknown.
     pub total: u64,
+    /// Whether the total is estimated, and may still change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_estimate: bool,
+}
+
+impl Progress {
+    /// So many steps of a phase are done, of a total that is known, or 0.
+    pub const fn counted(phase: Phase, done: u64, total: u64) -> Self {
+        Self { phase, done, total, is_estimate: false }
+    }
+
+    /// So many steps of a phase are done, of a total that may still change.
+    pub const fn estimated(phase: Phase, done: u64, total: u64) -> Self {
+        Self { phase, done, total, is_estimate: total > 0 }
+    }
+
+    /// A phase has begun whose steps are not known.
+    pub const fn begun(phase: Phase) -> Self {
+        Self::counted(phase, 0, 0)
+    }
 }
 
 /// What executing the program showed.

@@ -162,7 +162,7 @@ impl Player {
             match step {
                 Step::Phase(next) => phase = *next,
                 Step::Progress { done, total } => {
-                    reporter.progress(Progress { phase, done: *done, total: *total });
+                    reporter.progress(Progress::counted(phase, *done, *total));
                 }
                 Step::Work { time, steps } => work(*time, *steps, phase, reporter).await,
                 Step::Burn { time, threads } => burn(*time, *threads).await,
@@ -214,7 +214,7 @@ async fn work(time: Duration, steps: u32, phase: Phase, reporter: &Reporter) {
     let steps = steps.max(1);
     for done in 1..=steps {
         tokio::time::sleep(time / steps).await;
-        reporter.progress(Progress { phase, done: done.into(), total: steps.into() });
+        reporter.progress(Progress::counted(phase, done.into(), steps.into()));
     }
 }
 

@@ -423,6 +423,7 @@ impl Hand {
                         phase: progress.phase.name().to_owned(),
                         done: progress.done,
                         total: progress.total,
+                        is_estimate: progress.is_estimate,
                     });
                 }
                 Vec::new()

@@ -394,7 +394,7 @@ fn progress_is_an_answer_too() {
     fleet.apply(joined(1, 1), now(0));
     fleet.apply(Event::Queued(queued(1, ProofMode::Core, 500)), now(0));
     fleet.apply(claimed(1, 1, 1), now(0));
-    let progress = Progress { phase: "proving".to_owned(), done: 1, total: 2 };
+    let progress = Progress { phase: "proving".to_owned(), done: 1, total: 2, is_estimate: false };
     fleet.apply(Event::Progressed { attempt: attempt(1), worker: worker_id(1), progress }, now(1));
     assert_eq!((2..29).flat_map(|secs| fleet.apply(Event::Tick, now(secs))).collect::<Vec<_>>(), []);
 }

@@ -18,6 +18,8 @@ pub struct Progress {
     pub done: u64,
     /// Steps of this phase in all, as far as known; 0 when unknown.
     pub total: u64,
+    /// Whether the total is estimated, and may still change.
+    pub is_estimate: bool,
 }
 
 /// What executing the program showed.
@@ -127,8 +129,8 @@ impl From<Report> for Kind {
             }),
             Report::Heartbeat => Self::Heartbeat(wire::Heartbeat {}),
             Report::Accepted(attempt) => Self::Accepted(wire::Accepted { attempt: id(attempt) }),
-            Report::Progress(attempt, Progress { phase, done, total }) => {
-                Self::Progress(wire::Progress { attempt: id(attempt), phase, done, total })
+            Report::Progress(attempt, Progress { phase, done, total, is_estimate }) => {
+                Self::Progress(wire::Progress { attempt: id(attempt), phase, done, total, is_estimate })
             }
             Report::Executed(attempt, execution) => Self::Executed(wire::Executed {
                 attempt: id(attempt),
@@ -163,11 +165,11 @@ impl TryFrom<Kind> for Report {
             Kind::Hello(hello) => hello.try_into()?,
             Kind::Heartbeat(_) => Self::Heartbeat,
             Kind::Accepted(accepted) => Self::Accepted(id(&accepted.attempt)?),
-            Kind::Progress(wire::Progress { attempt, phase, done, total }) => {
+            Kind::Progress(wire::Progress { attempt, phase, done, total, is_estimate }) => {
                 if phase.len() > 40 {
                     return Err(ProtocolError::field("phase", "longer than 40 bytes"));
                 }
-                Self::Progress(id(&attempt)?, Progress { phase, done, total })
+                Self::Progress(id(&attempt)?, Progress { phase, done, total, is_estimate })
             }
             Kind::Executed(executed) => Self::Executed(
                 id(&executed.attempt)?,

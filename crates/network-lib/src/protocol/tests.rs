@@ -36,7 +36,7 @@ fn reports() -> Vec<Report> {
         },
         Report::Heartbeat,
         Report::Accepted(ATTEMPT),
-        Report::Progress(ATTEMPT, Progress { phase: "proving".to_owned(), done: 1, total: 2 }),
+        Report::Progress(ATTEMPT, Progress { phase: "proving".to_owned(), done: 1, total: 2, is_estimate: false }),
         Report::Executed(ATTEMPT, Execution { cycles: 10_050, gas: None, public_values_hash: Digest::new([4; 32]) }),
         Report::Proved { attempt: ATTEMPT, digest: Digest::new([5; 32]), size: 2_777_219 },
         Report::Delivered(ATTEMPT),

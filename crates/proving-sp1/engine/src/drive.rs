@@ -37,6 +37,8 @@ pub struct Counts {
     pub shards: Count,
     /// Whether the program has run to its end: no more shards will be submitted.
     pub has_all_shards: bool,
+    /// How many instructions, about, the shards cover that were submitted.
+    pub instructions: u64,
     /// Joining proofs into one.
     pub reductions: Count,
     /// Shrinking the joined proof, then turning it into a SNARK.
@@ -159,6 +161,7 @@ pub async fn drive(
                 return Ok(());
             }
         }
+        counts.instructions = proof.instructions_cut();
         watch(counts);
     }
 }

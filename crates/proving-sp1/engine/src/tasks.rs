@@ -9,9 +9,12 @@ use std::{
 };
 
 use anyhow::{anyhow, bail};
-use sp1_prover::worker::{ProofId, RawTaskRequest, SubscriberBuilder, TaskId, TaskMetadata, WorkerClient};
+use sp1_prover::worker::{ProofData, ProofId, RawTaskRequest, SubscriberBuilder, TaskId, TaskMetadata, WorkerClient};
 use sp1_prover_types::{ProofRequestStatus, TaskStatus, TaskType};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+/// How far the guest's clock goes on with an instruction.
+const CLOCK_STEP: u64 = 8;
 
 /// A task that waits to be run.
 pub struct Submitted {
@@ -30,10 +33,16 @@ pub struct Tasks(Arc<Mutex<Register>>);
 #[derive(Default)]
 struct Register {
     last_number: u64,
-    /// Where what a proof submits goes.
-    proofs: HashMap<ProofId, UnboundedSender<Submitted>>,
+    proofs: HashMap<ProofId, Proof>,
     /// All tasks of open proofs, ended or not: whoever subscribes late must still hear how a task ended.
     tasks: HashMap<TaskId, Task>,
+}
+
+struct Proof {
+    /// Where what it submits goes.
+    queue: UnboundedSender<Submitted>,
+    /// The guest's clock at the end of the last shard that was told of.
+    clock: u64,
 }
 
 struct Task {
@@ -64,6 +73,12 @@ impl OpenProof {
         &self.tasks
     }
 
+    /// How many instructions the shards cover that were cut so far: a little too many, since calls of the machine count
+    /// more than once.
+    pub fn instructions_cut(&self) -> u64 {
+        self.tasks.lock().proofs.get(&self.id).map_or(0, |proof| proof.clock / CLOCK_STEP)
+    }
+
     /// The next task to run, in the order of submission. Cancel-safe.
     pub async fn next(&mut self) -> Option<Submitted> {
         self.submitted.recv().await
@@ -85,7 +100,7 @@ impl Tasks {
         let mut register = self.lock();
         register.last_number += 1;
         let id = ProofId::new(format!("proof-{}", register.last_number));
-        register.proofs.insert(id.clone(), sender);
+        register.proofs.insert(id.clone(), Proof { queue: sender, clock: 0 });
         drop(register);
         OpenProof { id, tasks: self.clone(), submitted }
     }
@@ -132,8 +147,8 @@ impl WorkerClient for Tasks {
         let mut register = self.lock();
         register.last_number += 1;
         let id = TaskId::new(format!("{kind:?}-{}", register.last_number));
-        let Some(queue) = register.proofs.get(&proof) else { bail!("{proof} has ended") };
-        queue.send(Submitted { kind, id: id.clone(), request }).map_err(|_| anyhow!("{proof} is ending"))?;
+        let Some(open) = register.proofs.get(&proof) else { bail!("{proof} has ended") };
+        open.queue.send(Submitted { kind, id: id.clone(), request }).map_err(|_| anyhow!("{proof} is ending"))?;
         let (teller, told) = (Some(teller), Some(told));
         register.tasks.insert(id.clone(), Task { proof, has_succeeded: false, subscribers: vec![], teller, told });
         Ok(id)
@@ -175,8 +190,14 @@ impl WorkerClient for Tasks {
     }
 
     async fn send_task_message(&self, id: &TaskId, message: Vec<u8>) -> anyhow::Result<()> {
-        let register = self.lock();
-        let teller = register.tasks.get(id).and_then(|task| task.teller.as_ref());
+        let shard = bincode::deserialize::<ProofData>(&message).ok();
+        let mut register = self.lock();
+        let Register { proofs, tasks, .. } = &mut *register;
+        let task = tasks.get(id);
+        if let Some((shard, proof)) = shard.zip(task.and_then(|task| proofs.get_mut(&task.proof))) {
+            proof.clock = proof.clock.max(shard.range.timestamp_range.1);
+        }
+        let teller = task.and_then(|task| task.teller.as_ref());
         let is_heard = teller.is_some_and(|teller| teller.send(message).is_ok());
         if is_heard { Ok(()) } else { Err(anyhow!("{id} cannot tell any more: it has ended, or nobody listens")) }
     }

@@ -193,12 +193,13 @@ impl Steps {
     }
 
     fn progress(&self) -> Progress {
+        // The log tells of no end to the shards and joins that are to come.
         if self.is_wrapping {
-            Progress { phase: Phase::Wrapping, done: 0, total: 0 }
+            Progress::begun(Phase::Wrapping)
         } else if self.joins > 0 && self.shards_done >= self.shards {
-            Progress { phase: Phase::Compressing, done: self.joins_done, total: self.joins }
+            Progress::estimated(Phase::Compressing, self.joins_done, self.joins)
         } else {
-            Progress { phase: Phase::Proving, done: self.shards_done, total: self.shards }
+            Progress::estimated(Phase::Proving, self.shards_done, self.shards)
         }
     }
 }
@@ -229,15 +230,15 @@ mod tests {
         log.hear(&format!("{submit}ProveShard"));
         log.hear(&format!("{submit}ProveShard"));
         log.hear(done);
-        assert_eq!(seen(&log), Progress { phase: Phase::Proving, done: 1, total: 2 });
+        assert_eq!(seen(&log), Progress::estimated(Phase::Proving, 1, 2));
         log.hear(done);
         log.hear(&format!("{submit}RecursionReduce"));
-        assert_eq!(seen(&log), Progress { phase: Phase::Compressing, done: 0, total: 1 });
+        assert_eq!(seen(&log), Progress::estimated(Phase::Compressing, 0, 1));
         log.hear(&format!("{submit}ShrinkWrap"));
         assert_eq!(seen(&log).phase, Phase::Wrapping);
         log.hear("task succeeded? \u{1b}[31m ProveShard{");
         log.begin();
-        assert_eq!(seen(&log), Progress { phase: Phase::Proving, done: 0, total: 0 });
+        assert_eq!(seen(&log), Progress::estimated(Phase::Proving, 0, 0));
     }
 
     #[test]

@@ -144,21 +144,21 @@ impl GpuProver {
             let other = &order.circuit_version;
             return Err(Fault::worker(format!("this prover makes proofs of circuit {own}, not {other}")));
         }
-        reporter.progress(at(Phase::Preparing));
-        reporter.progress(at(Phase::Executing));
+        reporter.progress(Progress::begun(Phase::Preparing));
+        reporter.progress(Progress::begun(Phase::Executing));
         let execution = self.sp1.0.execute(order).await?;
         reporter.executed(execution);
 
         let mut hand = self.hand.lock().await;
-        reporter.progress(at(Phase::Preparing));
+        reporter.progress(Progress::begun(Phase::Preparing));
         let (elf, stdin) = self.sp1.0.read(order).await?;
         let program = self.heeding(hand.program(order.program_digest, elf).await)?;
         self.check_key(order, &program)?;
 
-        reporter.progress(at(Phase::Proving));
+        reporter.progress(Progress::begun(Phase::Proving));
         let proof = self.heeding(hand.prove(order, &program, stdin, reporter).await)?;
 
-        reporter.progress(at(Phase::Finishing));
+        reporter.progress(Progress::begun(Phase::Finishing));
         write(&order.output, &proof)?;
         drop(proof);
         self.heeding(self.verify(order, program, execution).await)
@@ -274,10 +274,6 @@ impl Prove for GpuProver {
         self.is_at_work.store(false, Ordering::SeqCst);
         self.is_broken.load(Ordering::SeqCst) || self.ended.is_told()
     }
-}
-
-fn at(phase: Phase) -> Progress {
-    Progress { phase, done: 0, total: 0 }
 }
 
 fn write(path: &Path, proof: &[u8]) -> Result<(), Fault> {

@@ -14,8 +14,9 @@ use proving_sp1_engine::{
     drive::{Count, Counts, Outcome, RunTask, TaskFailure, drive},
     tasks::{OpenProof, Tasks},
 };
+use sp1_hypercube::air::ShardRange;
 use sp1_prover::worker::{
-    ProofId, RawTaskRequest, RequesterId, TaskContext, TaskError, TaskId, TaskMetadata, WorkerClient as _,
+    ProofData, ProofId, RawTaskRequest, RequesterId, TaskContext, TaskError, TaskId, TaskMetadata, WorkerClient as _,
 };
 use sp1_prover_types::{Artifact, ArtifactClient as _, ArtifactType, TaskStatus, TaskType};
 
@@ -102,6 +103,23 @@ async fn a_proof_that_ends_takes_its_tasks_along_and_no_others() {
     assert!(tasks.submit_task(TaskType::ProveShard, ended).await.is_err());
 }
 
+#[tokio::test]
+async fn how_far_a_program_is_cut_is_read_off_what_its_executor_tells() {
+    let proof = Tasks::default().open();
+    let id = submit(&proof, TaskType::CoreExecute).await;
+    let told = async |from, to| {
+        let range = ShardRange { timestamp_range: (from, to), ..ShardRange::default() };
+        let shard = ProofData { task_id: TaskId::new("shard"), range, proof: artifact("proof") };
+        proof.tasks().send_task_message(&id, bincode::serialize(&shard).unwrap()).await.unwrap();
+    };
+    assert_eq!(proof.instructions_cut(), 0);
+    told(1, 8_001).await;
+    told(8_001, 24_001).await;
+    told(0, 0).await; // as of a shard that is not of the program's own instructions
+    proof.tasks().send_task_message(&id, vec![1, 2]).await.unwrap(); // of another kind
+    assert_eq!(proof.instructions_cut(), 3_000);
+}
+
 // ---- running them
 
 struct Script<F>(F);
@@ -172,7 +190,8 @@ async fn a_proof_ends_with_its_first_task_and_every_step_is_counted() {
     outcome.unwrap();
     let once = Count { submitted: 1, done: 1 };
     let shards = Count { submitted: 4, done: 4 };
-    assert_eq!(counts, Counts { shards, has_all_shards: true, reductions: once, wraps: once });
+    let (instructions, has_all_shards) = (0, true);
+    assert_eq!(counts, Counts { shards, has_all_shards, instructions, reductions: once, wraps: once });
 }
 
 #[tokio::test]

@@ -30,15 +30,21 @@ fn one_thing_at_a_time_in_24_gib() {
 }
 
 #[test]
-fn the_number_of_shards_is_told_once_it_is_final() {
+fn the_number_of_shards_is_an_estimate_until_it_is_final() {
     let mut counts = Counts { shards: Count { submitted: 5, done: 2 }, ..Counts::default() };
     let at = |counts: &Counts, mode| {
-        let Progress { phase, done, total } = progress(counts, mode);
+        let Progress { phase, done, total, .. } = progress(counts, 1_000_000, mode);
         (phase, done, total)
     };
-    assert_eq!(at(&counts, ProofMode::Compressed), (Phase::Proving, 2, 0));
+    assert_eq!(at(&counts, ProofMode::Compressed), (Phase::Proving, 2, 0), "nothing is known");
+    counts.instructions = 250_000;
+    assert_eq!(at(&counts, ProofMode::Compressed), (Phase::Proving, 2, 20), "a quarter is cut");
+    assert!(progress(&counts, 1_000_000, ProofMode::Compressed).is_estimate);
+    counts.instructions = 1_100_000;
+    assert_eq!(at(&counts, ProofMode::Compressed), (Phase::Proving, 2, 5), "never fewer than there are");
     counts.has_all_shards = true;
     assert_eq!(at(&counts, ProofMode::Compressed), (Phase::Proving, 2, 5));
+    assert!(!progress(&counts, 1_000_000, ProofMode::Compressed).is_estimate);
     counts.shards.done = 5;
     assert_eq!(at(&counts, ProofMode::Core), (Phase::Proving, 5, 5));
     counts.reductions = Count { submitted: 1, done: 1 };

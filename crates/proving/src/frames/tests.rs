@@ -48,11 +48,12 @@ fn the_frames_of_a_prover_are_these_bytes() {
         r#"{"type":"ready","protocol":1,"profile":{"vm":"sp1","backend":"cpu","device":"cpu (2 cores)","circuit_version":"sp1-v6.1.0","modes":["core","compressed"],"memory_bytes":1073741824}}"#,
     );
     is_written(
-        &ProverMessage::Progress {
-            attempt: attempt(),
-            progress: Progress { phase: Phase::Compressing, done: 1, total: 3 },
-        },
+        &ProverMessage::Progress { attempt: attempt(), progress: Progress::counted(Phase::Compressing, 1, 3) },
         r#"{"type":"progress","attempt":"01010101010101010101010101010101","progress":{"phase":"compressing","done":1,"total":3}}"#,
+    );
+    is_written(
+        &ProverMessage::Progress { attempt: attempt(), progress: Progress::estimated(Phase::Proving, 1, 3) },
+        r#"{"type":"progress","attempt":"01010101010101010101010101010101","progress":{"phase":"proving","done":1,"total":3,"is_estimate":true}}"#,
     );
     is_written(
         &ProverMessage::Executed {

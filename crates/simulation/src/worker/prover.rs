@@ -138,7 +138,7 @@ impl Prover {
         if let Some(is_alive) = self.work(time / 2, attempt).await {
             return is_alive;
         }
-        let progress = proving::Progress { phase: proving::Phase::Proving, done: 1, total: 2 };
+        let progress = proving::Progress::counted(proving::Phase::Proving, 1, 2);
         self.answer(Answer::Says(ProverReport::Progress { attempt, progress })).await;
         if let Some(is_alive) = self.work(time * 3 / 10, attempt).await {
             return is_alive;

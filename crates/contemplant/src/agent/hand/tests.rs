@@ -240,10 +240,11 @@ fn progress_is_told_twice_a_second_at_most_and_only_the_latest() {
     hand.apply(fetched(1));
     said(&mut hand, now);
     let progress = |done| {
-        let progress = proving::Progress { phase: ProvingPhase::Proving, done, total: 9 };
+        let progress = proving::Progress::counted(ProvingPhase::Proving, done, 9);
         Event::Prover { prover: 0, report: ProverReport::Progress { attempt: id(1), progress } }
     };
-    let told = |done| Report::Progress(id(1), Progress { phase: "proving".to_owned(), done, total: 9 });
+    let told =
+        |done| Report::Progress(id(1), Progress { phase: "proving".to_owned(), done, total: 9, is_estimate: false });
     hand.apply(progress(1));
     assert_eq!(said(&mut hand, now), [told(1)]);
     hand.apply(progress(2));
