@@ -46,6 +46,8 @@ pub struct App {
     inputs: InputCache,
     /// Where downloaded GPU servers are kept.
     gpu_servers: PathBuf,
+    /// Where provers put temporary files.
+    scratch: PathBuf,
 }
 
 impl App {
@@ -73,7 +75,7 @@ impl App {
         let inputs = InputCache::open(state.inputs(), config.storage.max_input_cache_bytes.as_u64())
             .context("cannot empty the directory of inputs that were fetched ahead")?;
         let endpoint = Endpoint { url: config.coordinator.ws_address.clone(), token };
-        let gpu_servers = state.gpu_servers();
+        let (gpu_servers, scratch) = (state.gpu_servers(), state.scratch()?);
         Ok(Self {
             config,
             pace,
@@ -86,6 +88,7 @@ impl App {
             programs,
             inputs,
             gpu_servers,
+            scratch,
         })
     }
 
@@ -133,7 +136,7 @@ impl App {
         let mut provers = self.config.provers.clone();
         provers.extend(gpu::provers(&self.config.gpu, provers.len(), &self.gpu_servers).await?);
         let snarks = self.snarks(&provers).await;
-        let start = |config| ProverPort::start(config, &snarks, &tracker, &provers_stop);
+        let start = |config| ProverPort::start(config, &snarks, &self.scratch, &tracker, &provers_stop);
         let provers = provers.iter().map(start).collect();
         let parts = AgentParts {
             identity: self.identity,

@@ -1,6 +1,6 @@
 //! The provers: one child process each, spoken to in order and without holding up the agent.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use network_lib::{AttemptId, Backend, CircuitVersion, Fault, ProverProfile};
@@ -69,9 +69,17 @@ impl std::fmt::Debug for ProverPort {
 
 impl ProverPort {
     /// Starts the child that `config` describes. It is killed on `stop`. `snarks` are what this machine is ready for
-    /// besides what every prover can do.
-    pub fn start(config: &ProverConfig, snarks: &Snarks, tracker: &TaskTracker, stop: &CancellationToken) -> Self {
-        let (child, reports) = ProverChild::start(command(config, snarks), settings(config), tracker, stop.clone());
+    /// besides what every prover can do. Temporary files of the child and of all that it starts go to `scratch`.
+    pub fn start(
+        config: &ProverConfig,
+        snarks: &Snarks,
+        scratch: &Path,
+        tracker: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let mut command = command(config, snarks);
+        command.env.push(("TMPDIR".into(), scratch.into()));
+        let (child, reports) = ProverChild::start(command, settings(config), tracker, stop.clone());
         Self { placeholder: placeholder(config), prover: Box::new(child), reports }
     }
 }

@@ -42,7 +42,7 @@ pub enum StateError {
 /// A state directory that this process alone uses, until the value is dropped.
 ///
 /// ```text
-/// lock  worker.id  name  attempts/<attempt>/{attempt.json, stdin, proof}  programs/<digest>  inputs/<digest>
+/// lock  worker.id  name  attempts/<attempt>/{attempt.json, stdin, proof}  programs/<digest>  inputs/<digest>  scratch/
 /// ```
 #[derive(Debug)]
 pub struct StateDirectory {
@@ -91,6 +91,23 @@ impl StateDirectory {
     /// Where downloaded GPU servers are kept. Not there until one is.
     pub fn gpu_servers(&self) -> PathBuf {
         self.root.join("gpu-servers")
+    }
+
+    /// Where children put temporary files: empty now, and nobody else's. SP1 runs what it finds there under the name of
+    /// its executor, so this must not be a directory that others can write to.
+    ///
+    /// # Errors
+    /// [`StateError::Unusable`] when it cannot be emptied.
+    pub fn scratch(&self) -> Result<PathBuf, StateError> {
+        let path = self.root.join("scratch");
+        let emptied = || {
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => durable::create_directory(&path)?,
+            }
+            std::path::absolute(&path) // for children that have another working directory
+        };
+        emptied().map_err(|source| StateError::Unusable { path: path.clone(), source })
     }
 
     /// This worker's id, drawn at the first start. It is on disk before it is returned.
@@ -151,6 +168,18 @@ mod tests {
         let error = StateDirectory::open(root.path()).expect_err("locked");
         assert!(matches!(error, StateError::Locked(_)));
         assert!(error.to_string().starts_with("another contemplant already works in "), "{error}");
+    }
+
+    #[test]
+    fn temporary_files_of_an_earlier_run_are_gone_and_nobody_else_sees_new_ones() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().expect("a directory");
+        let state = StateDirectory::open(root.path()).expect("opens");
+        let scratch = state.scratch().expect("made");
+        fs::write(scratch.join("left"), "behind").expect("written");
+        assert_eq!(state.scratch().expect("made anew"), scratch);
+        assert_eq!(fs::read_dir(&scratch).expect("there").count(), 0);
+        assert_eq!(fs::metadata(&scratch).expect("there").permissions().mode() & 0o077, 0);
     }
 
     #[test]
