@@ -90,6 +90,35 @@ async fn the_clock_ends_a_loop_that_reads_nothing() {
     assert!(fault.cause.starts_with("the program was still running after 5 s: "), "{fault}");
 }
 
+/// The executor, in a world of its own in which `mount` was done.
+fn with_mounts(mount: &str) -> ChildCommand {
+    let ChildCommand { program, .. } = command();
+    let script = format!("{mount} && exec \"$0\" executor");
+    let args = ["--mount", "sh", "-c", &script].map(Into::into).into_iter().chain([program.into()]);
+    ChildCommand { program: "unshare".into(), args: args.collect(), env: vec![] }
+}
+
+#[tokio::test]
+async fn too_little_shared_memory_is_told_with_the_remedy() {
+    let folder = TempDir::new().unwrap();
+    let command = with_mounts("mount -t tmpfs -o size=1m tmpfs /dev/shm");
+    let order = order(&folder, "unruly", &input(2)); // reads memory, all of which is traced
+    let fault = Executor::start(&command, &order, PATIENCE).await.unwrap().finish().await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Resources, "{fault}");
+    assert!(fault.cause.contains("/dev/shm is full (docker: --shm-size)"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_full_disk_of_the_executor_is_not_the_guests_fault() {
+    let folder = TempDir::new().unwrap();
+    let full = "mount -t tmpfs -o size=16k tmpfs /mnt && export TMPDIR=/mnt && head -c 1m /dev/zero >/mnt/full";
+    let command = with_mounts(&format!("{{ {full}; true; }}"));
+    let order = order(&folder, "fibonacci", &input(20));
+    let fault = Executor::start(&command, &order, PATIENCE).await.unwrap().finish().await.unwrap_err();
+    assert_ne!(fault.class, FaultClass::Guest, "{fault}");
+    assert!(fault.cause.contains("No space left on device"), "{fault}");
+}
+
 #[tokio::test]
 async fn a_dropped_execution_leaves_no_process_and_no_shared_memory() {
     let folder = TempDir::new().unwrap();

@@ -113,9 +113,12 @@ pub fn fault_of(error: ExecuteError, said: &str, cycle_limit: u64) -> Fault {
         ExecutionError::KilledByMemoryMonitor(_) | ExecutionError::ChildKilled() => Fault::resources(format!(
             "the program takes more memory than this worker has for it, a worker with more may do: {text}"
         )),
-        ExecutionError::Other(_) if text.contains("signal: Some(7)") => Fault::resources(format!(
-            "the program could not be executed, most likely because /dev/shm is full (docker: --shm-size): {text}"
-        )),
+        // SIGBUS, told by the runner itself or by whoever waited for it.
+        ExecutionError::Other(_) if text.contains("signal: 7,") || text.contains("signal: Some(7)") => {
+            Fault::resources(format!(
+                "the program could not be executed, most likely because /dev/shm is full (docker: --shm-size): {text}"
+            ))
+        }
         ExecutionError::Other(_) => Fault::worker(with(&format!("the program could not be executed: {text}"), said)),
         _ => Fault::guest(with(&format!("the program broke a rule of the machine: {text}"), said)),
     }

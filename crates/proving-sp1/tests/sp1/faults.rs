@@ -17,6 +17,7 @@ fn only_what_every_worker_would_see_is_the_guests_fault() {
     assert_eq!(class(ExecutionError::ChildKilled()), FaultClass::Resources);
     assert_eq!(class(ExecutionError::Other("failed to spawn child process".into())), FaultClass::Worker);
     assert_eq!(class(ExecutionError::Other("code: None, signal: Some(7)".into())), FaultClass::Resources);
+    assert_eq!(class(ExecutionError::Other("CrashDetails { signal: 7, addr: 0 }".into())), FaultClass::Resources);
     let fault = fault_of(ExecuteError::Execution(ExecutionError::ExceededCycleLimit(6)), "", 5);
     assert_eq!(fault, Fault::guest("exceeded its cycle limit of 5"));
     let fault = fault_of(ExecuteError::Other("deferred proof 0 failed verification".into()), "", 5);
