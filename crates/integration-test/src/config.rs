@@ -13,7 +13,7 @@ pub(crate) struct Args {
     /// Settings in TOML; the keys are the names of the flags, with underscores.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The form of the proof [default: core].
+    /// The form of the proof, the last one with --aggregate [default: core, or compressed with --aggregate].
     #[arg(long)]
     mode: Option<Mode>,
     /// The SDK's network mode [default: reserved].
@@ -28,6 +28,12 @@ pub(crate) struct Args {
     /// Which Fibonacci number to prove [default: 20].
     #[arg(long)]
     n: Option<u32>,
+    /// Ask for compressed proofs, then for one of a second program that they verify, as rollups do.
+    #[arg(long, conflicts_with = "mock")]
+    aggregate: bool,
+    /// End this program (SIGKILL) while the client waits, and start it again five seconds later.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "rpc_url")]
+    kill: Option<Victim>,
     /// Use the network that is running at this URL instead of starting one.
     #[arg(long, conflicts_with = "keep")]
     rpc_url: Option<String>,
@@ -52,6 +58,14 @@ pub(crate) enum Mode {
     Groth16,
 }
 
+/// A program that is ended while the client waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Victim {
+    Hierophant,
+    Contemplant,
+}
+
 /// The SDK's network mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,6 +82,8 @@ struct File {
     mock: bool,
     requests: Option<usize>,
     n: Option<u32>,
+    aggregate: bool,
+    kill: Option<Victim>,
     keep: bool,
     rpc_url: Option<String>,
     grpc_port: Option<u16>,
@@ -82,6 +98,8 @@ pub(crate) struct Config {
     pub(crate) mock: bool,
     pub(crate) requests: usize,
     pub(crate) n: u32,
+    pub(crate) aggregate: bool,
+    pub(crate) kill: Option<Victim>,
     pub(crate) keep: bool,
     pub(crate) rpc_url: Option<String>,
     pub(crate) grpc_port: u16,
@@ -99,14 +117,17 @@ impl Args {
             }
             None => File::default(),
         };
-        let keep = self.keep || file.keep;
+        let (keep, aggregate) = (self.keep || file.keep, self.aggregate || file.aggregate);
+        let usual = if aggregate { Mode::Compressed } else { Mode::Core };
         let port = |chosen: Option<u16>, usual| chosen.unwrap_or(if keep { usual } else { 0 });
         Ok(Config {
-            mode: self.mode.or(file.mode).unwrap_or(Mode::Core),
+            mode: self.mode.or(file.mode).unwrap_or(usual),
             network_mode: self.network_mode.or(file.network_mode).unwrap_or(SdkMode::Reserved),
             mock: self.mock || file.mock,
             requests: self.requests.or(file.requests).unwrap_or(1),
             n: self.n.or(file.n).unwrap_or(20),
+            aggregate,
+            kill: self.kill.or(file.kill),
             keep,
             rpc_url: self.rpc_url.or(file.rpc_url),
             grpc_port: port(self.grpc_port.or(file.grpc_port), 9000),

@@ -3,9 +3,11 @@
 //! Starts both programs in a temporary directory, asks for proofs of `programs/fibonacci`, verifies them with the SDK,
 //! prints where the time went, and leaves nothing running.
 
+mod aggregate;
 mod client;
 mod config;
 mod network;
+mod progress;
 mod timeline;
 
 use std::process::ExitCode;
@@ -40,8 +42,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let network = interruptible(Network::start(&config)).await?;
-    let outcome = interruptible(prove_and_tell(&config, &network)).await;
+    let mut network = interruptible(Network::start(&config)).await?;
+    let outcome = interruptible(prove_and_tell(&config, &mut network)).await;
     if let Err(error) = &outcome {
         say(&format!("{error:#}\n{}", network.last_words()));
     } else if config.keep {
@@ -71,12 +73,24 @@ async fn prove(config: &Config, rpc_url: &str) -> anyhow::Result<Vec<Seen>> {
     for request in requests {
         seen.push(client.wait(request).await?);
     }
+    if config.aggregate {
+        seen.push(client.aggregate(&seen).await?);
+    }
     Ok(seen)
 }
 
-async fn prove_and_tell(config: &Config, network: &Network) -> anyhow::Result<()> {
-    for seen in prove(config, &network.rpc_url()).await? {
-        say(&network.timeline(&seen.request_id).await?.report(&seen));
+async fn prove_and_tell(config: &Config, network: &mut Network) -> anyhow::Result<()> {
+    let rpc_url = network.rpc_url();
+    let seen = tokio::select! {
+        seen = prove(config, &rpc_url) => seen?,
+        failed = network.accompany(config.kill) => return failed,
+    };
+    for seen in seen {
+        let timeline = network.timeline(&seen.request_id).await?;
+        say(&timeline.report(&seen));
+        if config.kill.is_some() {
+            timeline.require_one_attempt()?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A coordinator and a worker, as two processes in a temporary directory.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -15,7 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, SdkMode},
+    config::{Config, SdkMode, Victim},
+    progress::{CurrentProof, Narrator},
     say,
     timeline::Timeline,
 };
@@ -32,12 +34,19 @@ const STOP_TIME: Duration = Duration::from_secs(20);
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// Pause between two looks at how far the proofs are.
+const LOOK_AT_PROGRESS: Duration = Duration::from_secs(1);
+
+/// How long a program that was ended stays away.
+const DOWN_TIME: Duration = Duration::from_secs(5);
+
 /// The running programs. Dropped, they are killed.
 pub(crate) struct Network {
     directory: TempDir,
     coordinator: Child,
     worker: Child,
     endpoints: Endpoints,
+    is_mock: bool,
     http: reqwest::Client,
 }
 
@@ -51,6 +60,7 @@ struct Endpoints {
 struct Contemplant {
     name: String,
     provers: Vec<Prover>,
+    current_proofs: Vec<CurrentProof>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,25 +73,12 @@ impl Network {
     /// Starts both programs and waits until the worker can prove.
     pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("could not make a temporary directory")?;
-        let data = directory.path().join("hierophant");
-        let mut command = program("hierophant")?;
-        command.arg("--data-directory").arg(&data);
-        command.args(["--grpc-port", &config.grpc_port.to_string(), "--http-port", &config.http_port.to_string()]);
-        if config.mock {
-            command.arg("--mock-mode");
-        }
-        let mut coordinator = spawn(command, &directory.path().join("hierophant.log"))?;
-        let endpoints = endpoints(&mut coordinator, &data, directory.path()).await?;
+        let mut coordinator = hierophant(directory.path(), [config.grpc_port, config.http_port], config.mock)?;
+        let endpoints = endpoints(&mut coordinator, directory.path()).await?;
         say(&format!("hierophant serves: gRPC on {}, HTTP on {}", endpoints.grpc, endpoints.http));
-
-        let mut command = program("contemplant")?;
-        command.arg("--hierophant-ws-address").arg(format!("ws://{}/ws", endpoints.http));
-        command.arg("--state-directory").arg(directory.path().join("contemplant"));
-        if config.mock {
-            command.arg("--mock");
-        }
-        let worker = spawn(command, &directory.path().join("contemplant.log"))?;
-        let mut network = Self { directory, coordinator, worker, endpoints, http: reqwest::Client::new() };
+        let worker = contemplant(directory.path(), &endpoints, config.mock)?;
+        let http = reqwest::Client::new();
+        let mut network = Self { directory, coordinator, worker, endpoints, is_mock: config.mock, http };
         network.wait_for_prover().await.map_err(|error| anyhow::anyhow!("{error:#}\n{}", network.last_words()))?;
         Ok(network)
     }
@@ -89,6 +86,51 @@ impl Network {
     /// Where the SDK calls.
     pub(crate) fn rpc_url(&self) -> String {
         format!("http://{}", self.endpoints.grpc)
+    }
+
+    /// Tells how far the proofs are, for as long as they are waited for. Ends `victim` when the first of them is being
+    /// proved, and starts it again.
+    ///
+    /// # Errors
+    /// When it cannot be started again. Otherwise this does not end.
+    pub(crate) async fn accompany(&mut self, mut victim: Option<Victim>) -> anyhow::Result<()> {
+        let mut narrator = Narrator::default();
+        loop {
+            sleep(LOOK_AT_PROGRESS).await;
+            // The coordinator may be down.
+            let Ok(workers) = self.contemplants().await else { continue };
+            let current = workers.iter().flat_map(|worker| &worker.current_proofs);
+            let is_proving = narrator.hear(current);
+            if let Some(victim) = victim.take_if(|_| is_proving) {
+                self.kill(victim).await?;
+            }
+        }
+    }
+
+    async fn kill(&mut self, victim: Victim) -> anyhow::Result<()> {
+        let directory = self.directory.path();
+        match victim {
+            Victim::Hierophant => {
+                self.coordinator.kill().await?;
+                say("hierophant is killed");
+                sleep(DOWN_TIME).await;
+                self.coordinator = hierophant(directory, self.endpoints.ports()?, self.is_mock)?;
+                say("hierophant is started again");
+            }
+            Victim::Contemplant => {
+                self.worker.kill().await?;
+                say("contemplant is killed");
+                sleep(DOWN_TIME).await;
+                self.worker = contemplant(directory, &self.endpoints, self.is_mock)?;
+                say("contemplant is started again");
+            }
+        }
+        Ok(())
+    }
+
+    async fn contemplants(&self) -> reqwest::Result<Vec<Contemplant>> {
+        let url = format!("http://{}/contemplants", self.endpoints.http);
+        self.http.get(&url).send().await?.error_for_status()?.json().await
     }
 
     /// What happened to a request, by the coordinator's own account.
@@ -131,13 +173,12 @@ impl Network {
     #[expect(clippy::disallowed_methods, reason = "a stopwatch")]
     async fn wait_for_prover(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
-        let url = format!("http://{}/contemplants", self.endpoints.http);
         let mut is_announced = false;
         while start.elapsed() < WORKER_START {
             if let Some(status) = self.worker.try_wait()? {
                 bail!("contemplant ended: {status}");
             }
-            let workers: Vec<Contemplant> = self.http.get(&url).send().await?.error_for_status()?.json().await?;
+            let workers = self.contemplants().await?;
             if let Some(worker) = workers.first() {
                 if !is_announced {
                     say(&format!("contemplant {} joined; its prover starts", worker.name));
@@ -155,6 +196,39 @@ impl Network {
     }
 }
 
+impl Endpoints {
+    /// The two ports.
+    fn ports(&self) -> anyhow::Result<[u16; 2]> {
+        let port = |address: &str| address.parse::<SocketAddr>().map(|address| address.port());
+        Ok([port(&self.grpc)?, port(&self.http)?])
+    }
+}
+
+fn hierophant(directory: &Path, [grpc, http]: [u16; 2], is_mock: bool) -> anyhow::Result<Child> {
+    let mut command = program("hierophant")?;
+    command.arg("--data-directory").arg(data(directory));
+    command.args(["--grpc-port", &grpc.to_string(), "--http-port", &http.to_string()]);
+    if is_mock {
+        command.arg("--mock-mode");
+    }
+    spawn(command, &directory.join("hierophant.log"))
+}
+
+fn contemplant(directory: &Path, endpoints: &Endpoints, is_mock: bool) -> anyhow::Result<Child> {
+    let mut command = program("contemplant")?;
+    command.arg("--hierophant-ws-address").arg(format!("ws://{}/ws", endpoints.http));
+    command.arg("--state-directory").arg(directory.join("contemplant"));
+    if is_mock {
+        command.arg("--mock");
+    }
+    spawn(command, &directory.join("contemplant.log"))
+}
+
+/// Where the coordinator keeps everything.
+fn data(directory: &Path) -> PathBuf {
+    directory.join("hierophant")
+}
+
 /// A sibling of this program: all three are built together.
 fn program(name: &str) -> anyhow::Result<Command> {
     let own: PathBuf = std::env::current_exe()?;
@@ -164,16 +238,16 @@ fn program(name: &str) -> anyhow::Result<Command> {
 }
 
 fn spawn(mut command: Command, log: &Path) -> anyhow::Result<Child> {
-    let log = std::fs::File::create(log)?;
+    let log = std::fs::File::options().create(true).append(true).open(log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
     command.spawn().with_context(|| format!("could not start {command:?}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a stopwatch")]
-async fn endpoints(coordinator: &mut Child, data: &Path, directory: &Path) -> anyhow::Result<Endpoints> {
+async fn endpoints(coordinator: &mut Child, directory: &Path) -> anyhow::Result<Endpoints> {
     let start = Instant::now();
     while start.elapsed() < COORDINATOR_START {
-        if let Ok(text) = std::fs::read_to_string(data.join("endpoints.json")) {
+        if let Ok(text) = std::fs::read_to_string(data(directory).join("endpoints.json")) {
             return Ok(serde_json::from_str(&text)?);
         }
         if let Some(status) = coordinator.try_wait()? {

@@ -10,6 +10,7 @@ use crate::client::Seen;
 #[derive(Debug, Deserialize)]
 pub(crate) struct Timeline {
     cycles: Option<u64>,
+    attempts: u32,
     history: Vec<Entry>,
 }
 
@@ -21,6 +22,15 @@ struct Entry {
 }
 
 impl Timeline {
+    /// Makes sure that nothing was begun twice.
+    ///
+    /// # Errors
+    /// When it was.
+    pub(crate) fn require_one_attempt(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.attempts == 1, "it took {} attempts, not one", self.attempts);
+        Ok(())
+    }
+
     /// A few lines for people.
     pub(crate) fn report(&self, seen: &Seen) -> String {
         let waiting = self.between("accepted", "leased");
@@ -36,6 +46,7 @@ impl Timeline {
             seen.report(),
             format!("worker         {worker}"),
             format!("cycles         {cycles}"),
+            format!("attempts       {}", self.attempts),
             format!("waiting        {}", millis(waiting)),
             format!("execution      {} (fetching program and input included)", millis(execution)),
             format!("proving        {}", millis(proving)),
