@@ -97,16 +97,26 @@ impl Client {
         self.register(vk, program_uri).await
     }
 
-    /// Registers a program under this verifying key; answers the hash that names it. Repeating it is harmless.
+    /// Registers a program under this verifying key, as the [`verifier`] hashes it; answers the hash that names it.
+    /// Repeating it is harmless.
     ///
     /// # Errors
     /// When the call fails.
     pub async fn register(&mut self, vk: Vec<u8>, program_uri: String) -> anyhow::Result<Digest> {
-        let vk_hash = verifier::key_hashes(&vk).field;
-        let body = CreateProgramBody { nonce: 0, vk_hash: vk_hash.to_vec(), vk, program_uri };
+        let vk_hash = Digest::new(verifier::key_hashes(&vk).field);
+        self.register_as(vk_hash, vk, program_uri).await?;
+        Ok(vk_hash)
+    }
+
+    /// Registers a program under this verifying key, which has this hash. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn register_as(&mut self, vk_hash: Digest, vk: Vec<u8>, program_uri: String) -> anyhow::Result<()> {
+        let body = CreateProgramBody { nonce: 0, vk_hash: vk_hash.as_bytes().to_vec(), vk, program_uri };
         let request = signed(&self.key, body.encode_to_vec());
         let _: CreateProgramResponse = self.grpc.call(path::CREATE_PROGRAM, request).await?;
-        Ok(Digest::new(vk_hash))
+        Ok(())
     }
 
     /// Uploads `bytes` to a place that was given before. Repeating it is harmless.
@@ -252,7 +262,8 @@ impl Wanted {
     }
 }
 
-fn signed(key: &Key, body: Vec<u8>) -> Frame {
+/// A body as SDKs sign it.
+pub fn signed(key: &Key, body: Vec<u8>) -> Frame {
     let signature = key.sign(&body);
     Frame::of(&SignedRequest { format: MessageFormat::Binary.into(), signature, body: Some(body) })
 }
