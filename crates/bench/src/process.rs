@@ -63,6 +63,11 @@ pub(crate) fn tree_memory(pid: u32) -> anyhow::Result<TreeMemory> {
     Ok(memory)
 }
 
+/// The peak of the largest process among a process and those that it started, in bytes.
+pub(crate) fn largest_peak(pid: u32) -> anyhow::Result<u64> {
+    Ok(tree(pid)?.into_iter().filter_map(memory_of).map(|memory| memory.peak).max().unwrap_or_default())
+}
+
 /// From now on, peaks of these processes are counted anew.
 pub(crate) fn forget_peak(pid: u32) -> anyhow::Result<()> {
     for member in tree(pid)? {

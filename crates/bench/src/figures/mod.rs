@@ -7,6 +7,7 @@ mod gap;
 mod heartbeat;
 mod idle;
 mod poll;
+mod prover;
 mod submit;
 mod upload;
 
@@ -25,7 +26,7 @@ use crate::{
     server::{Bench, Server},
 };
 
-/// What no figure may exceed.
+/// What no figure may exceed, but for that of real proofs.
 const LONGEST: Duration = Duration::from_mins(10);
 
 /// The figures.
@@ -50,7 +51,9 @@ pub(crate) enum Figures {
     Gap(gap::Options),
     /// Whether a worker is heard of in time while its prover takes every processor.
     Heartbeat(heartbeat::Options),
-    /// All of them, with their defaults.
+    /// Our CPU prover beside that of the published SDK: real proofs, half an hour and more.
+    Prover(prover::Options),
+    /// All of them but `prover`, with their defaults.
     All,
 }
 
@@ -76,6 +79,7 @@ impl Figures {
 
     /// Measures one figure.
     pub(crate) async fn measure(&self, bench: &Bench) -> anyhow::Result<Figure> {
+        let longest = if matches!(self, Self::Prover(_)) { prover::LONGEST } else { LONGEST };
         let figure = async {
             match self {
                 Self::Assign(options) => assign::measure(bench, options).await,
@@ -87,11 +91,12 @@ impl Figures {
                 Self::Idle(options) => idle::measure(bench, options).await,
                 Self::Gap(options) => gap::measure(bench, options).await,
                 Self::Heartbeat(options) => heartbeat::measure(bench, options).await,
+                Self::Prover(options) => prover::measure(bench, options).await,
                 Self::All => anyhow::bail!("all of them are not one"),
             }
         };
         progress(&format!("measuring {} …", self.name()));
-        timeout(LONGEST, figure).await.context("the figure took too long").flatten().context(self.name())
+        timeout(longest, figure).await.context("the figure took too long").flatten().context(self.name())
     }
 
     const fn name(&self) -> &'static str {
@@ -105,6 +110,7 @@ impl Figures {
             Self::Idle(_) => "idle",
             Self::Gap(_) => "gap",
             Self::Heartbeat(_) => "heartbeat",
+            Self::Prover(_) => "prover",
             Self::All => "all",
         }
     }
