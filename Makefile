@@ -1,7 +1,7 @@
 # Everything is built once, in the release profile: the SP1 crates take minutes, and a second profile takes them again.
 # Always the whole workspace, for the same reason: another selection of crates has other features.
 
-.PHONY: setup build demo test test-full simulation lint bench bench-prover
+.PHONY: setup setup-tests build demo test test-full simulation lint bench bench-prover
 
 # By itself, since its virtual time is for no other program: see its manifest.
 SIMULATION := --release -p simulation --features virtual-time
@@ -10,6 +10,10 @@ SIMULATION := --release -p simulation --features virtual-time
 setup:
 	@scripts/setup.sh
 
+# And what tests alone need.
+setup-tests:
+	@scripts/setup.sh tests
+
 build: setup
 	cargo build --release --workspace --bins
 
@@ -17,7 +21,7 @@ build: setup
 demo: build
 	cargo run --release --bin integration-test
 
-test: setup
+test: setup-tests
 	cargo test --release --workspace
 	cargo test $(SIMULATION)
 
@@ -25,7 +29,7 @@ test: setup
 simulation: setup
 	cargo run $(SIMULATION) -- $(or $(ARGS),--seeds 1000000)
 
-# And the tests that take minutes. Faults: every crash point, endings at random, a bad network, a crowd (FAULTS_KILLS=1000
+# And the tests that take minutes. Faults: every crash point, endings at random, bad networks, a crowd (FAULTS_KILLS=1000
 # ends programs longer, FAULTS_SEED repeats what was drawn). Bad input, with the real CPU prover.
 test-full: test
 	cargo test --release --workspace --test faults -- --ignored

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building needs and this machine lacks, and says so. Debian and its kin; elsewhere it says what to install.
+# With the word `tests`, also what tests do to networks, disks and clocks. Without root they skip that, and say so.
 set -euo pipefail
 
 # What a build runs, and the Debian package that has it.
@@ -11,6 +12,12 @@ done
 # protoc's own messages (google/protobuf/*.proto) are in a package of their own.
 if [[ ! -e /usr/include/google/protobuf/empty.proto && ! -e /usr/local/include/google/protobuf/empty.proto ]]; then
   missing+=(libprotobuf-dev)
+fi
+if [[ ${1:-} == tests ]]; then
+  for pair in ip:iproute2 nft:nftables mkfs.ext4:e2fsprogs faketime:faketime; do
+    # Where root finds them: those of a user may not be on its path.
+    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+  done
 fi
 
 if ((${#missing[@]})); then

@@ -164,6 +164,11 @@ impl Journal {
         Ok(Some(record))
     }
 
+    /// The directory of all attempts.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where the files of `attempt` lie, whether or not it is in the journal.
     pub fn files(&self, attempt: AttemptId) -> AttemptFiles {
         let directory = self.root.join(attempt.to_string());

@@ -1,7 +1,7 @@
 //! A coordinator and its workers, each on the same ports and directories from start to start.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,13 +12,25 @@ use sp1_network_api::network::{GetNonceRequest, GetNonceResponse};
 use tempfile::TempDir;
 
 use crate::{
+    disk::Disk,
     grpc::{Frame, GrpcConnection, path},
+    netns::Lan,
     program::{Program, until},
     server::Endpoints,
 };
 
 /// Below what systems give to outgoing connections: a program that is down must find its port free again.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// The coordinator's ports where it has a host of its own.
+const LAN_PORTS: (u16, u16) = (9000, 9010);
+
+/// The token there.
+const TOKEN: &str = "a-token-that-tests-may-read";
+
+/// What the programs keep, below their directories.
+const DATA: &str = "data";
+const STATE: &str = "state";
 
 /// How long a program may take to serve.
 const START_TIME: Duration = Duration::from_secs(20);
@@ -38,8 +50,14 @@ pub struct Setup {
     pub silence_limit: Duration,
     /// How long after its last word a contemplant's attempts stay its own.
     pub grace: Duration,
-    /// Where contemplants find the coordinator, if not at its own port.
-    pub behind: Option<SocketAddr>,
+    /// Where contemplants find the coordinator (host and port), if not at its own address.
+    pub behind: Option<String>,
+    /// Room that an attempt must leave on a contemplant's disk.
+    pub min_free_disk: u64,
+    /// Room that the coordinator keeps free for proofs.
+    pub keep_free: u64,
+    /// What lets contemplants in that are on other hosts.
+    pub worker_token: Option<String>,
 }
 
 impl Default for Setup {
@@ -52,6 +70,9 @@ impl Default for Setup {
             silence_limit: Duration::from_secs(3),
             grace: Duration::from_secs(6),
             behind: None,
+            min_free_disk: 1 << 30,
+            keep_free: 1 << 30,
+            worker_token: None,
         }
     }
 }
@@ -64,6 +85,10 @@ pub struct Network {
     /// The workers.
     pub contemplants: Vec<Program>,
     endpoints: Endpoints,
+    setup: Setup,
+    /// Where the coordinator's data and each worker's state are seen from here.
+    data: PathBuf,
+    states: Vec<PathBuf>,
     // Last, so that it outlives the programs.
     directory: TempDir,
 }
@@ -74,13 +99,66 @@ impl Network {
     /// # Errors
     /// When the programs are not there, or its directory cannot be made.
     pub fn new(setup: &Setup) -> anyhow::Result<Self> {
+        Self::at(setup, Endpoints { grpc: free_port()?, http: free_port()? })
+    }
+
+    /// The same, of which each program has a host of its own.
+    ///
+    /// # Errors
+    /// When the programs are not there, or its directory cannot be made.
+    pub fn on(setup: &Setup, lan: &mut Lan) -> anyhow::Result<Self> {
+        let host = IpAddr::V4(lan.coordinator().address());
+        let endpoints =
+            Endpoints { grpc: SocketAddr::new(host, LAN_PORTS.0), http: SocketAddr::new(host, LAN_PORTS.1) };
+        let setup = Setup { worker_token: Some(TOKEN.to_owned()), ..setup.clone() };
+        let mut network = Self::at(&setup, endpoints)?;
+        network.hierophant.set_launcher(lan.coordinator().launcher());
+        for (number, contemplant) in network.contemplants.iter_mut().enumerate() {
+            contemplant.set_launcher(lan.worker(number).launcher());
+        }
+        Ok(network)
+    }
+
+    fn at(setup: &Setup, endpoints: Endpoints) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("hierophant-faults-").tempdir()?;
-        let endpoints = Endpoints { grpc: free_port()?, http: free_port()? };
         let hierophant = hierophant(setup, directory.path(), &endpoints)?;
         let workers = 0..setup.contemplants;
-        let behind = setup.behind.unwrap_or(endpoints.http);
-        let contemplants = workers.map(|number| contemplant(setup, directory.path(), number, behind));
-        Ok(Self { hierophant, contemplants: contemplants.collect::<anyhow::Result<_>>()?, endpoints, directory })
+        let behind = setup.behind.clone().unwrap_or_else(|| endpoints.http.to_string());
+        let contemplants = workers.clone().map(|number| contemplant(setup, directory.path(), number, &behind));
+        let contemplants = contemplants.collect::<anyhow::Result<_>>()?;
+        let states = workers.map(|number| worker_directory(directory.path(), number).join(STATE)).collect();
+        let data = directory.path().join(DATA);
+        Ok(Self { hierophant, contemplants, endpoints, setup: setup.clone(), data, states, directory })
+    }
+
+    /// From its next start on, the coordinator listens elsewhere. Workers are not told.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn move_coordinator(&mut self, endpoints: Endpoints) -> anyhow::Result<()> {
+        self.endpoints = endpoints;
+        write_hierophant_config(&self.setup, self.directory.path(), &self.endpoints).map(drop)
+    }
+
+    /// From its next start on, a worker looks for the coordinator where it is now.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn tell_worker(&mut self, number: usize) -> anyhow::Result<()> {
+        let behind = self.endpoints.http.to_string();
+        write_contemplant_config(&self.setup, self.directory.path(), number, &behind).map(drop)
+    }
+
+    /// The coordinator's data are on this disk, at [`Self::data`]. Before the first start.
+    pub fn put_data_on(&mut self, disk: &Disk) {
+        self.hierophant.set_launcher(disk.launcher());
+        self.data = disk.seen();
+    }
+
+    /// A worker's state is on this disk, at [`Self::worker_state`]. Before its first start.
+    pub fn put_state_on(&mut self, disk: &Disk, number: usize) {
+        self.contemplants[number].set_launcher(disk.launcher());
+        self.states[number] = disk.seen();
     }
 
     /// Starts everything, and waits until the coordinator serves.
@@ -105,10 +183,15 @@ impl Network {
 
     /// Where the coordinator keeps everything durable.
     pub fn data(&self) -> PathBuf {
-        self.directory().join("data")
+        self.data.clone()
     }
 
-    /// The directory of a worker; its state is below it.
+    /// Where a worker keeps everything durable.
+    pub fn worker_state(&self, number: usize) -> &Path {
+        &self.states[number]
+    }
+
+    /// The directory of a worker.
     pub fn worker_directory(&self, number: usize) -> PathBuf {
         worker_directory(self.directory(), number)
     }
@@ -166,7 +249,11 @@ async fn is_serving(grpc: SocketAddr) -> bool {
     connection.call::<GetNonceResponse>(path::GET_NONCE, nonce).await.is_ok()
 }
 
-fn free_port() -> anyhow::Result<SocketAddr> {
+/// Where a program that is down finds its port free again.
+///
+/// # Errors
+/// When no port is free.
+pub fn free_port() -> anyhow::Result<SocketAddr> {
     let tries = (0..1000).map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, rand::random_range(PORTS))));
     tries.into_iter().find(|address| TcpListener::bind(address).is_ok()).context("no port is free")
 }
@@ -186,13 +273,25 @@ pub fn built(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 fn hierophant(setup: &Setup, directory: &Path, endpoints: &Endpoints) -> anyhow::Result<Program> {
+    let config = write_hierophant_config(setup, directory, endpoints)?;
+    Ok(Program::new("hierophant", built("hierophant")?, named(&config), directory))
+}
+
+fn named(config: &Path) -> Vec<String> {
+    vec!["--config".to_owned(), config.display().to_string()]
+}
+
+fn write_hierophant_config(setup: &Setup, directory: &Path, endpoints: &Endpoints) -> anyhow::Result<PathBuf> {
     let config = directory.join("hierophant.toml");
     let verifier = VerifierSection { program: std::env::current_exe()?, args: vec!["verifier".to_owned()] };
     let text = toml::to_string(&HierophantConfig {
+        listen_address: endpoints.http.ip(),
         grpc_port: endpoints.grpc.port(),
         http_port: endpoints.http.port(),
-        data_directory: directory.join("data"),
+        data_directory: directory.join(DATA),
         mock_mode: true,
+        worker_token: setup.worker_token.clone(),
+        limits: LimitsSection { keep_free: format!("{}B", setup.keep_free) },
         workers: WorkersSection {
             heartbeat_interval: millis(setup.heartbeat),
             silence_limit: millis(setup.silence_limit),
@@ -203,13 +302,23 @@ fn hierophant(setup: &Setup, directory: &Path, endpoints: &Endpoints) -> anyhow:
         log: LogSection { filter: "info" },
     })?;
     std::fs::write(&config, text)?;
-    let arguments = vec!["--config".to_owned(), config.display().to_string()];
-    Ok(Program::new("hierophant", built("hierophant")?, arguments, directory))
+    Ok(config)
 }
 
-fn contemplant(setup: &Setup, network: &Path, number: usize, coordinator: SocketAddr) -> anyhow::Result<Program> {
+fn contemplant(setup: &Setup, network: &Path, number: usize, coordinator: &str) -> anyhow::Result<Program> {
     let directory = worker_directory(network, number);
     std::fs::create_dir(&directory)?;
+    let config = write_contemplant_config(setup, network, number, coordinator)?;
+    Ok(Program::new(format!("contemplant-{number}"), built("contemplant")?, named(&config), &directory))
+}
+
+fn write_contemplant_config(
+    setup: &Setup,
+    network: &Path,
+    number: usize,
+    coordinator: &str,
+) -> anyhow::Result<PathBuf> {
+    let directory = worker_directory(network, number);
     let place = |name: &str| directory.join(name).display().to_string();
     let script = setup.script.replace("{network}", &network.display().to_string()).replace("{worker}", &place(""));
     let args = [
@@ -226,14 +335,15 @@ fn contemplant(setup: &Setup, network: &Path, number: usize, coordinator: Socket
     let text = toml::to_string(&ContemplantConfig {
         hierophant_ws_address: format!("ws://{coordinator}/ws"),
         contemplant_name: format!("worker {number}"),
-        state_directory: directory.join("state"),
+        state_directory: directory.join(STATE),
+        min_free_disk_bytes: setup.min_free_disk,
+        worker_token: setup.worker_token.clone(),
         log: "info",
         provers: vec![ProverSection { backend: "mock", program: std::env::current_exe()?, args: args.to_vec() }],
     })?;
     let config = directory.join("contemplant.toml");
     std::fs::write(&config, text)?;
-    let arguments = vec!["--config".to_owned(), config.display().to_string()];
-    Ok(Program::new(format!("contemplant-{number}"), built("contemplant")?, arguments, &directory))
+    Ok(config)
 }
 
 fn millis(time: Duration) -> String {
@@ -242,14 +352,22 @@ fn millis(time: Duration) -> String {
 
 #[derive(Serialize)]
 struct HierophantConfig {
+    listen_address: IpAddr,
     grpc_port: u16,
     http_port: u16,
     data_directory: PathBuf,
     mock_mode: bool,
+    worker_token: Option<String>,
+    limits: LimitsSection,
     workers: WorkersSection,
     retry: RetrySection,
     verifier: VerifierSection,
     log: LogSection,
+}
+
+#[derive(Serialize)]
+struct LimitsSection {
+    keep_free: String,
 }
 
 #[derive(Serialize)]
@@ -281,6 +399,8 @@ struct ContemplantConfig {
     hierophant_ws_address: String,
     contemplant_name: String,
     state_directory: PathBuf,
+    min_free_disk_bytes: u64,
+    worker_token: Option<String>,
     log: &'static str,
     provers: Vec<ProverSection>,
 }

@@ -43,6 +43,8 @@ pub struct Program {
     arguments: Vec<String>,
     directory: PathBuf,
     log: PathBuf,
+    launcher: Vec<String>,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -51,7 +53,27 @@ impl Program {
     pub fn new(name: impl Into<String>, path: PathBuf, arguments: Vec<String>, directory: &Path) -> Self {
         let name = name.into();
         let log = directory.join(format!("{name}.log"));
-        Self { name, path, arguments, directory: directory.to_owned(), log, child: None }
+        Self {
+            name,
+            path,
+            arguments,
+            directory: directory.to_owned(),
+            log,
+            launcher: Vec::new(),
+            environment: Vec::new(),
+            child: None,
+        }
+    }
+
+    /// From its next start on, it is started by these words before its own. They must become the program, and not stay
+    /// beside it.
+    pub fn set_launcher(&mut self, launcher: Vec<String>) {
+        self.launcher = launcher;
+    }
+
+    /// What its environment says from its next start on.
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
     }
 
     /// What it is called here.
@@ -68,8 +90,16 @@ impl Program {
             bail!("{} runs already", self.name);
         }
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(&self.path);
+        let mut command = match self.launcher.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.path);
+                command
+            }
+            None => Command::new(&self.path),
+        };
         command.args(&self.arguments).env_clear().env("NO_COLOR", "1").current_dir(&self.directory);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         if let Some(points) = points {
             command.env(network_lib::crash::VARIABLE, points);

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use network_lib::{
     Backend, CONTEMPLANT_VERSION, CircuitVersion, ProofMode, ProverProfile, Vm, WorkerId, WorkerProfile,
-    protocol::{Instruction, Report, WORKER_PATH},
+    protocol::{InHand, Instruction, Report, WORKER_PATH},
 };
 use tokio::{
     net::TcpStream,
@@ -32,6 +32,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// A connected worker with one prover.
 #[derive(Debug)]
 pub struct Worker {
+    id: WorkerId,
     reports: mpsc::Sender<Report>,
     instructions: mpsc::Receiver<(Instant, Instruction)>,
     /// Ends with the worker.
@@ -39,25 +40,38 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Joins the network of the coordinator at this address.
+    /// Joins the network of the coordinator at this address, as one that was never there.
     ///
     /// # Errors
     /// When it is not welcome there.
     pub async fn join(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::join_as(WorkerId::new(rand::random()), Vec::new(), address).await
+    }
+
+    /// Joins as one that was there before and has these attempts in hand.
+    ///
+    /// # Errors
+    /// When it is not welcome there.
+    pub async fn join_as(id: WorkerId, in_hand: Vec<InHand>, address: SocketAddr) -> anyhow::Result<Self> {
         let url = format!("ws://{address}{WORKER_PATH}");
         let (mut socket, _) =
             connect_async_with_config(url, None, true).await.context("the worker could not connect")?;
-        let hello = Report::Hello { version: CONTEMPLANT_VERSION.to_owned(), profile: profile(), in_hand: Vec::new() };
+        let hello = Report::Hello { version: CONTEMPLANT_VERSION.to_owned(), profile: profile(id), in_hand };
         socket.send(Message::Binary(hello.encode().into())).await?;
         let (reports, to_send) = mpsc::channel(QUEUE);
         let (received, instructions) = mpsc::channel(QUEUE);
         let mut session = JoinSet::new();
         session.spawn(serve(socket, to_send, received));
-        let mut worker = Self { reports, instructions, _session: session };
+        let mut worker = Self { id, reports, instructions, _session: session };
         match worker.next().await? {
             (_, Instruction::Welcome(_)) => Ok(worker),
             (_, other) => bail!("the coordinator answered Hello with {other:?}"),
         }
+    }
+
+    /// What it is known by.
+    pub const fn id(&self) -> WorkerId {
+        self.id
     }
 
     /// What the coordinator says next, heartbeats and hints apart, and when that was read off the socket.
@@ -118,13 +132,8 @@ async fn serve(
     }
 }
 
-fn profile() -> WorkerProfile {
-    WorkerProfile {
-        id: WorkerId::new(rand::random()),
-        name: "bench".to_owned(),
-        provers: vec![prover()],
-        magister_drop_endpoint: None,
-    }
+fn profile(id: WorkerId) -> WorkerProfile {
+    WorkerProfile { id, name: "bench".to_owned(), provers: vec![prover()], magister_drop_endpoint: None }
 }
 
 /// A prover that proves nothing.

@@ -1,6 +1,10 @@
 //! From the worker that has a proof to the client that is told so.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{bail, ensure};
 use network_lib::{
@@ -43,11 +47,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(crate) async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<Figure> {
     let server = bench.start(Verification::Bench).await?;
     let (mut client, wanted) = prepare(&server).await?;
-    let mut bed = Bed {
-        worker: Worker::join(server.endpoints().http).await?,
-        http: HttpConnection::open(server.endpoints().http).await?,
-        proof: Proof::of(&wanted, options.bytes),
-    };
+    let mut bed = Bed::join(server.endpoints().http, &wanted, options.bytes).await?;
     for number in 0..WARM_UP {
         bed.fulfil(&mut client, &wanted, number).await?;
     }
@@ -96,35 +96,61 @@ impl Proof {
 }
 
 /// The worker's side.
-struct Bed {
+pub(super) struct Bed {
     worker: Worker,
     http: HttpConnection,
     proof: Proof,
+    /// What it was given and has not begun.
+    given: VecDeque<AttemptId>,
 }
 
 impl Bed {
+    /// A worker whose proofs have this size.
+    pub(super) async fn join(address: SocketAddr, wanted: &Wanted, bytes: usize) -> anyhow::Result<Self> {
+        let (worker, http) = (Worker::join(address).await?, HttpConnection::open(address).await?);
+        Ok(Self { worker, http, proof: Proof::of(wanted, bytes), given: VecDeque::new() })
+    }
+
+    /// Waits for an attempt.
+    pub(super) async fn assigned(&mut self) -> anyhow::Result<AttemptId> {
+        if let Some(attempt) = self.given.pop_front() {
+            return Ok(attempt);
+        }
+        match self.worker.next().await?.1 {
+            Instruction::Assign(assignment) => Ok(assignment.attempt),
+            other => bail!("the worker was told {other:?}"),
+        }
+    }
+
+    /// The next instruction that gives nothing: whoever has a proof is given the next attempt.
+    async fn told(&mut self) -> anyhow::Result<Instruction> {
+        loop {
+            match self.worker.next().await?.1 {
+                Instruction::Assign(assignment) => self.given.push_back(assignment.attempt),
+                other => return Ok(other),
+            }
+        }
+    }
+
     async fn fulfil(&mut self, client: &mut Client, wanted: &Wanted, number: usize) -> anyhow::Result<Duration> {
         let id = client.request_proof(wanted.request(client.key(), number, Variant::of(number))).await?;
-        let attempt = match self.worker.next().await?.1 {
-            Instruction::Assign(assignment) => assignment.attempt,
-            other => bail!("the worker was told {other:?}"),
-        };
+        let attempt = self.assigned().await?;
         let began = clock::now();
         let (fulfilled, ()) = tokio::try_join!(fulfilled(client, &id), self.deliver(attempt))?;
         Ok(fulfilled.duration_since(began))
     }
 
     /// Delivers until the coordinator says that the proof is stored.
-    async fn deliver(&mut self, attempt: AttemptId) -> anyhow::Result<()> {
-        let Proof { bytes, digest } = &self.proof;
-        self.worker.report(Report::Proved { attempt, digest: *digest, size: bytes.len() as u64 }).await?;
-        let url = match self.worker.next().await?.1 {
+    pub(super) async fn deliver(&mut self, attempt: AttemptId) -> anyhow::Result<()> {
+        let (digest, size) = (self.proof.digest, self.proof.bytes.len() as u64);
+        self.worker.report(Report::Proved { attempt, digest, size }).await?;
+        let url = match self.told().await? {
             Instruction::Deliver { url, .. } => url,
             other => bail!("the worker was told {other:?}"),
         };
-        self.http.put(&url, bytes, 1).await?;
+        self.http.put(&url, &self.proof.bytes, 1).await?;
         self.worker.report(Report::Delivered(attempt)).await?;
-        let answer = self.worker.next().await?.1;
+        let answer = self.told().await?;
         ensure!(answer == Instruction::Stored(attempt), "the worker was told {answer:?}");
         Ok(())
     }

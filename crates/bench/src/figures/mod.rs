@@ -2,6 +2,7 @@
 
 mod assign;
 mod bulk;
+mod complete;
 mod fulfil;
 mod gap;
 mod heartbeat;
@@ -37,6 +38,8 @@ pub(crate) enum Figures {
     Assign(assign::Options),
     /// A worker says that it has a proof until the status says fulfilled.
     Fulfil(fulfil::Options),
+    /// Requests completed by many workers at once, from RequestProof until the worker may delete its proof.
+    Complete(complete::Options),
     /// RequestProof, durable and checked, from many clients at once.
     Submit(submit::Options),
     /// Status polls over many open requests.
@@ -64,6 +67,7 @@ impl Figures {
             Self::All => vec![
                 Self::Assign(defaults()),
                 Self::Fulfil(defaults()),
+                Self::Complete(defaults()),
                 Self::Submit(defaults()),
                 Self::Poll(defaults()),
                 Self::Poll(defaults::<poll::Options>().with_new_connections()),
@@ -84,6 +88,7 @@ impl Figures {
             match self {
                 Self::Assign(options) => assign::measure(bench, options).await,
                 Self::Fulfil(options) => fulfil::measure(bench, options).await,
+                Self::Complete(options) => complete::measure(bench, options).await,
                 Self::Submit(options) => submit::measure(bench, options).await,
                 Self::Poll(options) => poll::measure(bench, options).await,
                 Self::Upload(options) => upload::measure(bench, options).await,
@@ -103,6 +108,7 @@ impl Figures {
         match self {
             Self::Assign(_) => "assign",
             Self::Fulfil(_) => "fulfil",
+            Self::Complete(_) => "complete",
             Self::Submit(_) => "submit",
             Self::Poll(_) => "poll",
             Self::Upload(_) => "upload",

@@ -1,10 +1,6 @@
 //! Does what [`Hand`] decided: journal, transfers, provers, and the reports of the current session.
 
-use std::{
-    collections::{HashMap, HashSet},
-    future,
-    path::PathBuf,
-};
+use std::{collections::HashMap, future};
 
 use futures_util::{
     StreamExt as _,
@@ -26,6 +22,7 @@ use super::{
     ahead::{self, Ahead, NextRound},
     hand::{Effect, Event, Hand},
     handle::{AgentHandle, Link, Message},
+    room::{self, RoomWatch},
 };
 use crate::{
     artifacts::{ArtifactClient, TransferError},
@@ -99,6 +96,7 @@ impl Agent {
         }
         let actor = Actor {
             hand: Hand::new(parts.records, placeholders),
+            room: RoomWatch::new(parts.journal.root().to_owned(), parts.inputs.clone(), parts.min_free_disk),
             identity: parts.identity,
             journal: parts.journal,
             artifacts: parts.artifacts,
@@ -138,6 +136,8 @@ enum Input {
     Message(Message),
     Outcome(Outcome),
     Prover(usize, ProverReport),
+    /// The disk has room for another attempt, or has none, and that is news.
+    Room(bool),
     /// The socket has room for a report, or is gone.
     CanReport(Option<mpsc::OwnedPermit<Report>>),
 }
@@ -177,6 +177,7 @@ struct Actor {
     empty: Vec<oneshot::Sender<()>>,
     tracker: TaskTracker,
     transfers_stop: CancellationToken,
+    room: RoomWatch,
 }
 
 impl Actor {
@@ -187,6 +188,7 @@ impl Actor {
                 Input::Outcome(outcome) => self.conclude(outcome).await,
                 Input::Prover(prover, report) => self.take_in(Event::Prover { prover, report }).await,
                 Input::CanReport(permit) => self.report(permit),
+                Input::Room(has_room) => self.take_in(Event::Room(has_room)).await,
             }
             self.fetch_ahead();
             if self.hand.is_empty() {
@@ -211,6 +213,7 @@ impl Actor {
             message = self.messages.recv() => message.map(Input::Message),
             Some(outcome) = self.outcome_reader.recv() => Some(Input::Outcome(outcome)),
             Some((prover, report)) = self.prover_reports.next() => Some(Input::Prover(prover, report)),
+            has_room = self.room.changed() => Some(Input::Room(has_room)),
             permit = can_report => Some(Input::CanReport(permit)),
         }
     }
@@ -442,11 +445,7 @@ impl Actor {
                 });
                 let stdin_size = if is_here { 0 } else { assignment.stdin.size };
                 let bytes = assignment.program.size.saturating_add(stdin_size).saturating_add(min_free_disk);
-                if require_room(files.directory.clone(), bytes).await.is_err() {
-                    // Attempts go first.
-                    inputs.write().await.retain(HashSet::new()).await.ok();
-                    require_room(files.directory, bytes).await?;
-                }
+                room::make(files.directory, &inputs, bytes).await?;
                 let (program, ()) = tokio::try_join!(
                     async {
                         let fetched = programs.fetch(&artifacts, &assignment.program).await;
@@ -509,20 +508,8 @@ fn fetch_fault(what: &str, error: &TransferError) -> Fault {
     if error.is_of_disk() { Fault::resources(cause) } else { Fault::worker(cause) }
 }
 
-async fn require_room(directory: PathBuf, bytes: u64) -> Result<(), Fault> {
-    let path = directory.clone();
-    match off_runtime(move || ahead::free_bytes(&path)).await {
-        Ok(free) if free < bytes => Err(Fault::resources(format!(
-            "the worker's disk has {free} bytes free at {}, and this attempt needs {bytes} with the reserve",
-            directory.display()
-        ))),
-        // A file system that does not tell is no reason to refuse: writing will show.
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
 /// Runs what blocks on the disk where blocking is fine.
-async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

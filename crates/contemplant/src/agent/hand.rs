@@ -54,6 +54,8 @@ pub enum Event {
     Stopped { prover: usize, attempt: AttemptId },
     /// The journal could not be written when the attempt came.
     Unwritten { attempt: AttemptId, cause: String },
+    /// Whether the disk has room for another attempt.
+    Room(bool),
     /// Take no more attempts.
     Drain,
 }
@@ -157,6 +159,8 @@ pub struct Hand {
     slots: Vec<Slot>,
     /// Attempts that were never taken in, and why.
     declined: VecDeque<(AttemptId, String)>,
+    /// Whether the disk has no room for another attempt.
+    is_full: bool,
     is_draining: bool,
     is_draining_due: bool,
     /// The provers as the coordinator knows them.
@@ -185,6 +189,7 @@ impl Hand {
             attempts: attempts.collect(),
             slots: slots.collect(),
             declined: VecDeque::new(),
+            is_full: false,
             is_draining: false,
             is_draining_due: false,
             told_provers: Vec::new(),
@@ -202,9 +207,10 @@ impl Hand {
     }
 
     /// The provers in the order of their indices. One that is not ready has no proof modes, so that nothing is
-    /// assigned to it, and keeps its place, so that the indices stay what they are.
+    /// assigned to it, and keeps its place, so that the indices stay what they are. While the disk is full none is ready.
     pub fn provers(&self) -> Vec<ProverProfile> {
-        self.slots.iter().map(|slot| slot.ready.as_ref().unwrap_or(&slot.placeholder).clone()).collect()
+        let ready = |slot: &Slot| slot.ready.as_ref().filter(|_| !self.is_full).unwrap_or(&slot.placeholder).clone();
+        self.slots.iter().map(ready).collect()
     }
 
     /// What a `Hello` says of the attempts. From here on the coordinator knows the provers.
@@ -241,6 +247,10 @@ impl Hand {
             }
             Event::Unwritten { attempt, cause } => {
                 self.fail(attempt, Fault::resources(format!("the worker cannot write its journal: {cause}")))
+            }
+            Event::Room(has_room) => {
+                self.is_full = !has_room;
+                Vec::new()
             }
             Event::Drain => {
                 self.is_draining = true;
@@ -314,6 +324,9 @@ impl Hand {
     fn admit(&self, assignment: &Assignment) -> Result<(), String> {
         if self.is_draining {
             return Err("the worker is stopping and takes no more attempts".to_owned());
+        }
+        if self.is_full {
+            return Err("the worker's disk has no room for another attempt".to_owned());
         }
         if self.attempts.len() >= MAX_ATTEMPTS {
             return Err(format!("the worker holds {MAX_ATTEMPTS} attempts already"));

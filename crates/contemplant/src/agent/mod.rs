@@ -8,6 +8,7 @@ mod ahead;
 #[expect(missing_docs, reason = "the fields of its events and effects say what they are")]
 pub mod hand;
 mod handle;
+mod room;
 
 pub use actor::{Agent, AgentParts, Identity};
 pub use handle::{ActorStopped, AgentHandle, Link};

@@ -59,6 +59,11 @@ impl Ledger {
         Self { patience: LONG_PATIENCE, ..self }
     }
 
+    /// Looks for the coordinator where it is now.
+    pub(crate) fn find(&mut self, network: &Network) {
+        (self.endpoints, self.client) = (*network.endpoints(), None);
+    }
+
     /// How many requests were accepted.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -260,6 +265,28 @@ impl Ledger {
         self.call("all workers are idle", ask).await
     }
 
+    /// Waits until so many provers are ready for work.
+    pub(crate) async fn until_ready(&mut self, provers: usize) -> anyhow::Result<()> {
+        let ask = async |client: &mut Client| {
+            let facts = client.facts("/contemplants").await?;
+            let workers = facts.as_array().context("a list")?;
+            let all = workers.iter().filter_map(|worker| worker["provers"].as_array()).flatten();
+            let is_ready = |prover: &&Value| prover["modes"].as_array().is_some_and(|modes| !modes.is_empty());
+            Ok((all.filter(is_ready).count() == provers).then_some(()))
+        };
+        self.poll(&format!("{provers} provers are ready"), ask).await
+    }
+
+    /// Waits until the worker of this name is connected, or is not.
+    pub(crate) async fn until_connected(&mut self, name: &str, is_connected: bool) -> anyhow::Result<()> {
+        let ask = async |client: &mut Client| {
+            let facts = client.facts("/contemplants").await?;
+            let all = facts.as_array().context("a list")?;
+            Ok(all.iter().any(|worker| worker["name"] == name && worker["connected"] == is_connected).then_some(()))
+        };
+        self.poll(&format!("{name} is {}connected", if is_connected { "" } else { "not " }), ask).await
+    }
+
     /// All that must hold when everything runs again and every request should have its proof.
     pub(crate) async fn check(&mut self, network: &Network) -> anyhow::Result<()> {
         self.until_fulfilled().await?;
@@ -276,7 +303,7 @@ pub(crate) async fn check_order(network: &Network, crashes: usize) -> anyhow::Re
     until("no upload is under way", PATIENCE, async || is_empty(&data.join("artifacts/incoming")).then_some(()))
         .await?;
     for number in 0..network.contemplants.len() {
-        let journal = network.worker_directory(number).join("state/attempts");
+        let journal = network.worker_state(number).join("attempts");
         until("a worker's journal is empty", PATIENCE, async || is_empty(&journal).then_some(())).await?;
     }
     // Young ones stay for an hour, since whoever brought them may bring them again. One crash leaves one at most.
@@ -309,7 +336,15 @@ pub(crate) fn database(data: &Path) -> anyhow::Result<Connection> {
 }
 
 fn rows(data: &Path) -> anyhow::Result<BTreeSet<String>> {
-    let connection = database(data)?;
+    // A disk of one's own is seen through a link, which SQLite follows to where the disk is not: a copy tells as much.
+    let copy = tempfile::tempdir()?;
+    let is_elsewhere = data.starts_with("/proc");
+    if is_elsewhere {
+        for name in ["hierophant.sqlite", "hierophant.sqlite-wal"] {
+            fs::copy(data.join(name), copy.path().join(name))?;
+        }
+    }
+    let connection = database(if is_elsewhere { copy.path() } else { data })?;
     let mut statement = connection.prepare("SELECT id FROM artifacts")?;
     Ok(statement.query_map((), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }

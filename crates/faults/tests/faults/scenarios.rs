@@ -6,13 +6,10 @@ use anyhow::{Context as _, ensure};
 use libtest_mimic::Trial;
 use testbed::{
     network::{Network, Setup},
-    program::until,
+    program::{Program, until},
 };
 
-use super::{ledger::Ledger, short};
-
-/// How long something may take that takes a second or two.
-const SOON: Duration = Duration::from_secs(20);
+use super::{SOON, ledger::Ledger, short};
 
 /// A prover that waits until the network's gate is open.
 const GATED: &str = "wait {network}/gate\nprove 1000";
@@ -25,27 +22,66 @@ pub(crate) fn tests() -> Vec<Trial> {
         short("a_proof_that_was_made_before_its_worker_was_cut_off_is_not_made_again", worker_cut_off_with_proof),
         short("a_late_proof_of_a_frozen_worker_counts_and_the_other_worker_stops", worker_frozen),
         short("a_frozen_coordinator_loses_no_attempt_and_no_worker", coordinator_frozen),
+        short("a_coordinator_and_workers_that_are_frozen_together_lose_no_attempt", several_frozen),
+        short("half_the_fleet_that_is_ended_at_once_takes_its_attempts_up_again", half_the_fleet_ended),
         short("a_worker_that_reads_nothing_delays_nobody_else", worker_deaf),
         short("a_request_that_is_sent_again_after_a_restart_has_the_same_id", sent_again),
     ]
 }
 
-fn gated(contemplants: usize) -> Setup {
+pub(crate) fn gated(contemplants: usize) -> Setup {
     Setup { contemplants, script: GATED.to_owned(), ..Setup::default() }
 }
 
 /// A network in which so many requests are being proved, as far as their gate.
 async fn proving(setup: &Setup, requests: usize) -> anyhow::Result<(Network, Ledger)> {
     let mut network = Network::new(setup)?;
+    let ledger = prove_on(&mut network, requests).await?;
+    Ok((network, ledger))
+}
+
+/// Starts a network, and waits until so many requests are being proved.
+pub(crate) async fn prove_on(network: &mut Network, requests: usize) -> anyhow::Result<Ledger> {
     network.start().await?;
-    let mut ledger = Ledger::new(&network);
+    let mut ledger = Ledger::new(network);
     ledger.prepare().await?;
-    ledger.until_idle(setup.contemplants).await?;
+    ledger.until_idle(network.contemplants.len()).await?;
     for _ in 0..requests {
         ledger.submit().await?;
     }
-    until("all proofs are begun", SOON, async || (network.proofs_begun() == requests).then_some(())).await?;
-    Ok((network, ledger))
+    let all = requests.min(network.contemplants.len());
+    until("all proofs are begun", SOON, async || (network.proofs_begun() == all).then_some(())).await?;
+    Ok(ledger)
+}
+
+/// Checks what was acknowledged, and that no proving was lost on the way: one proof, one attempt for each request.
+pub(crate) async fn check_nothing_lost(ledger: &mut Ledger, network: &Network) -> anyhow::Result<()> {
+    ledger.check(network).await?;
+    let (requests, begun) = (ledger.len(), network.proofs_begun());
+    ensure!(begun == requests, "{begun} proofs were begun for {requests} requests");
+    let attempts = ledger.attempts().await?;
+    ensure!(attempts == (requests as u64, 0), "attempts and lost ones: {attempts:?}");
+    for worker in &network.contemplants {
+        ensure!(!worker.log().contains("evicted this worker"), "{} was evicted", worker.name());
+    }
+    Ok(())
+}
+
+/// Waits until a worker has a proof in its journal.
+pub(crate) async fn until_proved(network: &Network, worker: usize) -> anyhow::Result<()> {
+    let attempts = network.worker_state(worker).join("attempts");
+    until("the proof is in the journal", SOON, async || {
+        let attempt = std::fs::read_dir(&attempts).ok()?.next()?.ok()?;
+        let record = std::fs::read_to_string(attempt.path().join("attempt.json")).ok()?;
+        record.contains("\"proved\"").then_some(())
+    })
+    .await
+}
+
+/// Whose prover has begun.
+pub(crate) fn holder(network: &Network) -> anyhow::Result<usize> {
+    let has_begun = |number: &usize| network.worker_directory(*number).join("starts").exists();
+    (0..network.contemplants.len()).find(has_begun).context("nobody has begun")
 }
 
 async fn coordinator_cut_off() -> anyhow::Result<()> {
@@ -54,10 +90,7 @@ async fn coordinator_cut_off() -> anyhow::Result<()> {
     network.hierophant.start(None)?;
     network.until_serving().await?;
     network.open_gate("gate")?;
-    ledger.check(&network).await?;
-    ensure!(network.proofs_begun() == 4, "{} proofs were begun for 4 requests", network.proofs_begun());
-    ensure!(ledger.attempts().await? == (4, 0), "attempts and lost ones: {:?}", ledger.attempts().await?);
-    Ok(())
+    check_nothing_lost(&mut ledger, &network).await
 }
 
 async fn worker_cut_off_while_proving() -> anyhow::Result<()> {
@@ -76,13 +109,7 @@ async fn worker_cut_off_with_proof() -> anyhow::Result<()> {
     // Nobody asks for the proof while the coordinator is frozen.
     network.hierophant.freeze()?;
     network.open_gate("gate")?;
-    let attempts = network.worker_directory(0).join("state/attempts");
-    until("the proof is in the journal", SOON, async || {
-        let attempt = std::fs::read_dir(&attempts).ok()?.next()?.ok()?;
-        let record = std::fs::read_to_string(attempt.path().join("attempt.json")).ok()?;
-        record.contains("\"proved\"").then_some(())
-    })
-    .await?;
+    until_proved(&network, 0).await?;
     network.contemplants[0].cut_off()?;
     network.contemplants[0].start(None)?;
     network.hierophant.thaw()?;
@@ -100,8 +127,7 @@ async fn worker_frozen() -> anyhow::Result<()> {
         ..gated(2)
     };
     let (network, mut ledger) = proving(&setup, 1).await?;
-    let has_begun = |number: &usize| network.worker_directory(*number).join("starts").exists();
-    let first = (0..2).find(has_begun).context("somebody has begun")?;
+    let first = holder(&network)?;
     network.contemplants[first].freeze()?;
     until("the other worker has begun too", SOON, async || (network.proofs_begun() == 2).then_some(())).await?;
     let (attempts, lost) = ledger.attempts().await?;
@@ -123,12 +149,37 @@ async fn coordinator_frozen() -> anyhow::Result<()> {
     .await?;
     network.hierophant.thaw()?;
     network.open_gate("gate")?;
+    check_nothing_lost(&mut ledger, &network).await
+}
+
+async fn several_frozen() -> anyhow::Result<()> {
+    // Nobody may have to wait for longer than the grace.
+    let setup = Setup { grace: Duration::from_secs(30), ..gated(4) };
+    let (network, mut ledger) = proving(&setup, 4).await?;
+    network.contemplants[0].freeze()?;
+    network.hierophant.freeze()?;
+    network.contemplants[1].freeze()?;
+    until("the others have noticed", SOON, async || {
+        network.contemplants[2..].iter().all(|worker| worker.log().contains("it has said nothing for")).then_some(())
+    })
+    .await?;
+    network.contemplants[1].thaw()?;
+    network.hierophant.thaw()?;
+    // By now the coordinator misses the one that is still frozen.
+    ledger.until_connected("worker 0", false).await?;
+    network.contemplants[0].thaw()?;
+    network.open_gate("gate")?;
+    check_nothing_lost(&mut ledger, &network).await
+}
+
+async fn half_the_fleet_ended() -> anyhow::Result<()> {
+    let (mut network, mut ledger) = proving(&gated(4), 4).await?;
+    network.contemplants[..2].iter_mut().try_for_each(Program::cut_off)?;
+    network.contemplants[..2].iter_mut().try_for_each(|worker| worker.start(None))?;
+    until("their proofs are begun again", SOON, async || (network.proofs_begun() == 6).then_some(())).await?;
+    network.open_gate("gate")?;
     ledger.check(&network).await?;
-    ensure!(network.proofs_begun() == 4, "{} proofs were begun for 4 requests", network.proofs_begun());
     ensure!(ledger.attempts().await? == (4, 0), "attempts and lost ones: {:?}", ledger.attempts().await?);
-    for worker in &network.contemplants {
-        ensure!(!worker.log().contains("evicted this worker"), "{} was evicted", worker.name());
-    }
     Ok(())
 }
 

@@ -5,24 +5,32 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     future::Future,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use futures_util::future::{try_join, try_join_all};
 use libtest_mimic::Trial;
+use network_lib::{
+    WorkerId,
+    protocol::{InHand, Instruction, Stage},
+};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
 use testbed::{
     clock,
     network::{Network, Setup},
+    program::until,
     proxy::Proxy,
     worker::Worker,
 };
 use tokio::time::sleep;
 
 use super::{
-    ledger::{Ledger, check_order},
+    ledger::{Ledger, check_order, database},
     long,
 };
 
@@ -42,13 +50,14 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var_os(variable)?.to_str()?.parse().ok()
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = number("FAULTS_SEED").unwrap_or_else(rand::random);
     println!("FAULTS_SEED={seed}");
     seed
 }
 
-fn busy() -> Setup {
+/// Workers that are quick, and have much to do.
+pub(crate) fn busy() -> Setup {
     Setup {
         contemplants: 4,
         script: "work 50ms\nprove 100000".to_owned(),
@@ -68,8 +77,13 @@ async fn ask(ledger: &mut Ledger, is_over: &Cell<bool>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Clients that will bear much.
+pub(crate) fn ledgers(network: &Network) -> Vec<Ledger> {
+    (0..CLIENTS).map(|_| Ledger::new(network).patient()).collect()
+}
+
 /// Lets all clients ask until `disturbance` is done.
-async fn ask_until(
+pub(crate) async fn ask_until(
     ledgers: &mut [Ledger],
     disturbance: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
@@ -83,14 +97,27 @@ async fn ask_until(
     try_join(disturbance, clients).await.map(drop)
 }
 
+/// What all requests together took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sums {
+    pub(crate) requests: u64,
+    pub(crate) attempts: u64,
+    pub(crate) lost: u64,
+}
+
 /// Checks all that was acknowledged, and prints what it took.
-async fn check_all(ledgers: &mut [Ledger], network: &Network, crashes: usize, began: Instant) -> anyhow::Result<()> {
+pub(crate) async fn check_all(
+    ledgers: &mut [Ledger],
+    network: &Network,
+    crashes: usize,
+    began: Instant,
+) -> anyhow::Result<Sums> {
     let (mut requests, mut attempts, mut lost) = (0, 0, 0);
     for ledger in &mut *ledgers {
         ledger.until_fulfilled().await?;
         ledger.check_proofs().await?;
         let sums = ledger.attempts().await?;
-        (requests, attempts, lost) = (requests + ledger.len(), attempts + sums.0, lost + sums.1);
+        (requests, attempts, lost) = (requests + ledger.len() as u64, attempts + sums.0, lost + sums.1);
     }
     ledgers[0].until_idle(network.contemplants.len()).await?;
     check_order(network, crashes).await?;
@@ -99,7 +126,7 @@ async fn check_all(ledgers: &mut [Ledger], network: &Network, crashes: usize, be
         network.proofs_begun(),
         began.elapsed().as_secs_f64()
     );
-    Ok(())
+    Ok(Sums { requests, attempts, lost })
 }
 
 async fn ended_at_random() -> anyhow::Result<()> {
@@ -107,7 +134,7 @@ async fn ended_at_random() -> anyhow::Result<()> {
     let began = clock::now();
     let mut network = Network::new(&busy())?;
     network.start().await?;
-    let mut ledgers: Vec<_> = (0..CLIENTS).map(|_| Ledger::new(&network).patient()).collect();
+    let mut ledgers = ledgers(&network);
     let mut crashes = 0;
     let disturbance = async {
         for ending in 0..endings {
@@ -129,29 +156,29 @@ async fn ended_at_random() -> anyhow::Result<()> {
     };
     ask_until(&mut ledgers, disturbance).await?;
     println!("{endings} programs ended, {crashes} of them coordinators");
-    check_all(&mut ledgers, &network, crashes, began).await
+    check_all(&mut ledgers, &network, crashes, began).await.map(drop)
 }
 
 async fn bad_network() -> anyhow::Result<()> {
     let began = clock::now();
     let proxy = Proxy::bind().await?;
-    let setup = Setup { behind: Some(proxy.address()?), ..busy() };
+    let setup = Setup { behind: Some(proxy.address()?.to_string()), ..busy() };
     let mut network = Network::new(&setup)?;
     let _serving = proxy.serve(network.endpoints().http, seed());
     network.start().await?;
-    let mut ledgers: Vec<_> = (0..CLIENTS).map(|_| Ledger::new(&network).patient()).collect();
+    let mut ledgers = ledgers(&network);
     let disturbance = async {
         sleep(Duration::from_mins(1)).await;
         Ok(())
     };
     ask_until(&mut ledgers, disturbance).await?;
-    check_all(&mut ledgers, &network, 0, began).await
+    check_all(&mut ledgers, &network, 0, began).await.map(drop)
 }
 
 /// Requests that wait.
 const QUEUED: usize = 10_000;
 
-/// Simulated workers, each of which has one request and proves nothing.
+/// Simulated workers, each of which has one attempt and proves nothing.
 const WORKERS: usize = 500;
 
 async fn crowd() -> anyhow::Result<()> {
@@ -177,28 +204,76 @@ async fn crowd() -> anyhow::Result<()> {
     let ((), calls) = try_join(clock, try_join_all(ledgers.iter_mut().map(|ledger| press(ledger, &is_over)))).await?;
     let (submissions, polls) = calls.iter().fold((0, 0), |sums, (s, p)| (sums.0 + s, sums.1 + p));
     println!("{:.0} submissions and {:.0} polls each second", f64::from(submissions) / 30.0, f64::from(polls) / 30.0);
-    let health = ledgers[0].facts("/health").await?;
-    ensure!(health["contemplants"] == WORKERS, "of {WORKERS} workers are here: {health}");
     let departed = ledgers[0].facts("/dead-contemplants").await?;
-    ensure!(departed.as_array().is_some_and(Vec::is_empty), "workers left: {departed}");
+    let evictions = departed.as_array().map_or(0, Vec::len);
+    println!("{evictions} workers were sent away meanwhile");
+    ensure!(evictions == 0, "workers left: {departed}");
+    check_held(&mut ledgers[0], &workers).await?;
 
     network.hierophant.cut_off()?;
-    drop(workers);
+    let held: Vec<_> = workers.into_iter().map(|Holding { worker, in_hand }| (worker.id(), in_hand)).collect();
     let began = clock::now();
     network.hierophant.start(None)?;
     network.until_serving().await?;
     let serving = began.elapsed();
-    let workers = join(&network).await?;
+    let http = network.endpoints().http;
+    let workers = try_join_all(held.into_iter().map(|(id, in_hand)| come_back(id, in_hand, http))).await?;
+    check_held(&mut ledgers[0], &workers).await?;
     let back = began.elapsed();
     println!(
-        "after the restart: serving in {:.2} s, all workers in {:.2} s",
+        "after the restart: serving in {:.2} s, all workers with their attempts in {:.2} s",
         serving.as_secs_f64(),
         back.as_secs_f64()
     );
     ensure!(serving < Duration::from_secs(10) && back < Duration::from_secs(30), "too late");
     try_join_all(ledgers.iter_mut().map(Ledger::check_known)).await?;
+    let attempts = "SELECT count(*), count(ended_at) FROM attempts";
+    let (begun, ended): (usize, usize) =
+        database(&network.data())?.query_row(attempts, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    ensure!((begun, ended) == (WORKERS, 0), "{begun} attempts for {WORKERS} workers, {ended} ended");
     drop(workers);
     network.require_no_panic()
+}
+
+/// A simulated worker and the attempt that it has.
+struct Holding {
+    worker: Worker,
+    in_hand: InHand,
+}
+
+/// All workers, each once it has an attempt.
+async fn join(network: &Network) -> anyhow::Result<Vec<Holding>> {
+    try_join_all((0..WORKERS).map(|_| arrive(network.endpoints().http))).await
+}
+
+async fn arrive(http: SocketAddr) -> anyhow::Result<Holding> {
+    let mut worker = Worker::join(http).await?;
+    let Instruction::Assign(assignment) = worker.next().await?.1 else { bail!("it was told something else") };
+    let (attempt, request, prover) = (assignment.attempt, assignment.request, assignment.prover);
+    Ok(Holding { worker, in_hand: InHand { attempt, request, prover, stage: Stage::Working } })
+}
+
+async fn come_back(id: WorkerId, in_hand: InHand, http: SocketAddr) -> anyhow::Result<Holding> {
+    Ok(Holding { worker: Worker::join_as(id, vec![in_hand], http).await?, in_hand })
+}
+
+/// Waits until every worker is connected and has its own attempt and no other.
+async fn check_held(ledger: &mut Ledger, workers: &[Holding]) -> anyhow::Result<()> {
+    let pair = |worker: &Value, attempt: &Value| format!("{worker} {attempt}");
+    let own: BTreeSet<_> =
+        workers.iter().map(|Holding { worker, in_hand }| pair(&json!(worker.id()), &json!(in_hand.attempt))).collect();
+    let facts = until("all workers are there with their attempts", Duration::from_secs(30), async || {
+        let facts = ledger.facts("/contemplants").await.ok()?;
+        let connected: Vec<_> = facts.as_array()?.iter().filter(|worker| worker["connected"] == true).collect();
+        let held = |worker: &&Value| {
+            let attempts = worker["current_proofs"].as_array().cloned().unwrap_or_default();
+            attempts.into_iter().map(|proof| pair(&worker["id"], &proof["attempt"])).collect::<Vec<_>>()
+        };
+        let held: Vec<_> = connected.iter().flat_map(held).collect();
+        (connected.len() == own.len() && held.len() == own.len()).then_some(held)
+    });
+    ensure!(facts.await?.into_iter().collect::<BTreeSet<_>>() == own, "workers have attempts of others");
+    Ok(())
 }
 
 async fn submit_share(ledger: &mut Ledger, share: usize) -> anyhow::Result<()> {
@@ -208,12 +283,6 @@ async fn submit_share(ledger: &mut Ledger, share: usize) -> anyhow::Result<()> {
         ledger.submit().await?;
     }
     Ok(())
-}
-
-/// All workers, once they are welcome.
-async fn join(network: &Network) -> anyhow::Result<Vec<Worker>> {
-    let http = network.endpoints().http;
-    try_join_all((0..WORKERS).map(|_| Worker::join(http))).await
 }
 
 /// Submits and polls as fast as one client can, ten polls for each submission. Answers how many of each.

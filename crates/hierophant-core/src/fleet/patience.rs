@@ -30,8 +30,11 @@ impl Fleet {
         let Some(last) = self.last_tick.replace(now) else { return };
         let passed = now.moment.since(last.moment);
         if passed > self.settings.stall {
-            // This program stood still: what workers said meanwhile has yet to be read.
+            // This program stood still: what workers said meanwhile has yet to be read, and the time counts against none.
             self.judge_from = now.moment.plus(self.settings.silence_limit);
+            for worker in self.workers.values_mut() {
+                worker.excuse(passed, now.moment);
+            }
         }
         let expected = last.time.plus(passed);
         let (ahead, behind) = (now.time.since(expected), expected.since(now.time));

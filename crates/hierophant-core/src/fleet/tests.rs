@@ -249,6 +249,26 @@ fn after_a_stall_of_its_own_the_coordinator_judges_nobody() {
 }
 
 #[test]
+fn after_a_stall_of_its_own_the_coordinator_waits_a_whole_grace_for_those_that_went_away_meanwhile() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 50_000)), now(0));
+    fleet.apply(claimed(1, 1, 1), now(0));
+    fleet.apply(accepted(1, 1), now(0));
+    fleet.apply(Event::Tick, now(1));
+    // The coordinator stood still for an hour, and the connection is gone.
+    fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(1) }, now(3601));
+    for secs in 3601..3720 {
+        assert_eq!(fleet.apply(Event::Tick, now(secs)), [], "at {secs} s");
+    }
+    let back = join(9, profile(1, 1, &[ProofMode::Core]), vec![held(1, 1)]);
+    assert_eq!(fleet.apply(back, now(3720)), []);
+    fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(9) }, now(3721));
+    let lost = (3721..4000).find(|secs| !fleet.apply(Event::Tick, now(*secs)).is_empty());
+    assert_eq!(lost, Some(3841), "after that, time counts again");
+}
+
+#[test]
 fn a_worker_that_comes_back_without_its_attempt_has_lost_it() {
     let mut fleet = fleet();
     fleet.apply(joined(1, 1), now(0));

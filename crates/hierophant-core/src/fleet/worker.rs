@@ -1,6 +1,6 @@
 //! A worker as the coordinator sees it now: its session, its provers, what it holds.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use network_lib::{AttemptId, ProverProfile, RequestId, WorkerProfile, protocol::Progress};
 
@@ -105,6 +105,17 @@ impl Worker {
             claims: BTreeMap::new(),
             hints: BTreeMap::new(),
             last_assigned: Moment::default(),
+        }
+    }
+
+    /// Nobody could hear it for so long until `now`: that counts neither as its silence nor against its claims.
+    pub(super) fn excuse(&mut self, time: Duration, now: Moment) {
+        let excused = |moment: Moment| moment.plus(time).min(now);
+        self.last_heard = excused(self.last_heard);
+        for lease in self.leases.values_mut() {
+            if let Claim::Told { at, .. } = &mut lease.claim {
+                *at = excused(*at);
+            }
         }
     }
 

@@ -306,6 +306,23 @@ fn an_address_that_is_of_no_use_makes_the_proof_be_offered_again() {
 }
 
 #[test]
+fn while_the_disk_is_full_no_prover_is_offered_and_what_is_in_hand_goes_on() {
+    let now = Instant::now();
+    let mut hand = hand();
+    hand.apply(ready());
+    hand.apply(assigned(1));
+    said(&mut hand, now);
+    assert!(hand.apply(Event::Room(false)).is_empty());
+    assert_eq!(said(&mut hand, now), [Report::ProversChanged(vec![profile(&[])])]);
+    assert_eq!(names(&hand.apply(fetched(1))), ["write", "prove"]);
+    assert!(hand.apply(assigned(2)).is_empty());
+    assert!(matches!(said(&mut hand, now)[..], [Report::Declined(declined, _)] if declined == id(2)));
+    assert_eq!(hand.open_session().0, [profile(&[])]);
+    assert!(hand.apply(Event::Room(true)).is_empty());
+    assert_eq!(said(&mut hand, now), [Report::ProversChanged(vec![profile(&[ProofMode::Core])])]);
+}
+
+#[test]
 fn draining_is_said_in_every_session() {
     let mut hand = hand();
     hand.apply(Event::Drain);
