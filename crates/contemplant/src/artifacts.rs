@@ -1,4 +1,6 @@
-//! Artifacts over HTTP: programs and inputs come, proofs go. Nothing is ever held in memory whole.
+//! Artifacts over HTTP: programs and inputs come, proofs go (`upload`). Nothing is ever held in memory whole.
+
+mod upload;
 
 use std::{
     io,
@@ -8,18 +10,17 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::StreamExt as _;
-use network_lib::{AttemptId, Digest, Hasher, crash_point, protocol::Source};
+use network_lib::{Digest, Hasher, protocol::Source};
 use reqwest::{StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
     fs::{self, File},
     io::AsyncWriteExt as _,
-    sync::watch,
     time::{sleep, timeout},
 };
-use tokio_util::io::ReaderStream;
 use url::Url;
 
+pub(crate) use self::upload::{Delivery, Proof};
 use crate::{failure::chain, journal::holds};
 
 /// Longest part of an answer's body that is shown to people, in bytes.
@@ -96,6 +97,14 @@ pub enum TransferError {
         /// Bytes that there are.
         expected: u64,
     },
+    /// An upload does not go on there.
+    #[error("the server has {there} bytes and was sent those after {sent}")]
+    Offset {
+        /// Where it was gone on.
+        sent: u64,
+        /// Where it goes on.
+        there: u64,
+    },
     /// There are more bytes than announced.
     #[error("there are more bytes than the {expected} that were announced")]
     TooLong {
@@ -124,7 +133,7 @@ impl TransferError {
     /// Whether the same may work a little later.
     fn is_transient(&self) -> bool {
         match self {
-            Self::Connection(_) | Self::Silence(_) | Self::Cut { .. } => true,
+            Self::Connection(_) | Self::Silence(_) | Self::Cut { .. } | Self::Offset { .. } => true,
             Self::Refused { status, .. } => {
                 status.is_server_error()
                     || matches!(
@@ -250,64 +259,6 @@ impl ArtifactClient {
         Ok(())
     }
 
-    /// Uploads a proof, patiently. Returns whether that worked; if not, a good while has passed, and a fresh address
-    /// should be asked for. Dropping the future gives up.
-    pub(crate) async fn deliver(&self, attempt: AttemptId, url: &str, proof: &Path, size: u64) -> bool {
-        let mut waits = self.patience.waits();
-        loop {
-            let error = match self.upload(url, proof, size).await {
-                Ok(()) => {
-                    tracing::info!(attempt.id = %attempt, size, "Delivered a proof");
-                    return true;
-                }
-                Err(error) => error,
-            };
-            if let Some(wait) = waits.next().filter(|_| error.is_transient()) {
-                tracing::warn!(attempt.id = %attempt, "A proof will be delivered again in {wait:?}: {}", chain(&error));
-                sleep(wait).await;
-            } else {
-                let what = "A proof cannot be delivered and stays on this disk; it will be offered again";
-                tracing::error!(attempt.id = %attempt, "{what}: {}", chain(&error));
-                sleep(self.patience.longest_wait).await;
-                return false;
-            }
-        }
-    }
-
-    /// Uploads the file at `path`, which has `size` bytes, by one HTTP PUT. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`TransferError`]
-    pub async fn upload(&self, url: &str, path: &Path, size: u64) -> Result<(), TransferError> {
-        let url = self.resolve(url)?;
-        let file = File::open(path).await.map_err(TransferError::Disk)?;
-        let (moved, mut has_moved) = watch::channel(());
-        let body = ReaderStream::with_capacity(file, 64 << 10).inspect(move |_| {
-            crash_point!("wk.mid_deliver");
-            moved.send_replace(());
-        });
-        let request = self
-            .authorized(self.http.put(url.clone()), &url)
-            .header(header::CONTENT_LENGTH, size)
-            .header(header::CONTENT_TYPE, "application/octet-stream")
-            .body(reqwest::Body::wrap_stream(body));
-        let silence = self.patience.silence;
-        let mut sending = std::pin::pin!(request.send());
-        let response = loop {
-            tokio::select! {
-                response = &mut sending => break response,
-                // An error means that the body is sent: then the silence counts until the answer.
-                moved = timeout(silence, has_moved.changed()) => match moved {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => break timeout(silence, &mut sending).await.map_err(|_| TransferError::Silence(silence))?,
-                    Err(_) => return Err(TransferError::Silence(silence)),
-                },
-            }
-        };
-        let response = response.map_err(|error| TransferError::Connection(error.without_url()))?;
-        if response.status().is_success() { Ok(()) } else { Err(refused(response).await) }
-    }
-
     fn resolve(&self, address: &str) -> Result<Url, TransferError> {
         let problem = |problem: String| TransferError::Address { problem };
         let url = self.base.join(address).map_err(|error| problem(error.to_string()))?;
@@ -336,7 +287,7 @@ struct Part {
 impl Part {
     async fn open(path: PathBuf) -> Result<Self, TransferError> {
         let read = path.clone();
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = off_the_runtime(move || {
             let mut hasher = Hasher::default();
             match std::fs::File::open(read) {
                 Ok(mut file) => io::copy(&mut file, &mut hasher).map(|size| (size, hasher)),
@@ -344,8 +295,7 @@ impl Part {
                 Err(error) => Err(error),
             }
         });
-        let (size, hasher) =
-            reading.await.map_err(|error| TransferError::Disk(error.into()))?.map_err(TransferError::Disk)?;
+        let (size, hasher) = reading.await?;
         let file = File::options().create(true).append(true).open(&path).await.map_err(TransferError::Disk)?;
         Ok(Self { path, file, size, hasher })
     }
@@ -379,8 +329,14 @@ impl Part {
 
 async fn is_whole(path: PathBuf, source: &Source) -> Result<bool, TransferError> {
     let (digest, size) = (source.digest, source.size);
-    let looked = tokio::task::spawn_blocking(move || holds(&path, digest, size));
-    looked.await.map_err(|error| TransferError::Disk(error.into()))?.map_err(TransferError::Disk)
+    off_the_runtime(move || holds(&path, digest, size)).await
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, TransferError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| TransferError::Disk(error.into()))?.map_err(TransferError::Disk)
 }
 
 fn starts_at(response: &reqwest::Response, start: u64) -> bool {

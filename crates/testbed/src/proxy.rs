@@ -2,6 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,6 +62,14 @@ pub struct Proxy {
 #[derive(Debug)]
 pub struct Serving {
     _connections: JoinSet<()>,
+    passed: Arc<AtomicU64>,
+}
+
+impl Serving {
+    /// Bytes that clients sent as far as this, in all connections.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
 }
 
 impl Proxy {
@@ -79,38 +91,56 @@ impl Proxy {
 
     /// Passes connections on to `target`. The `seed` says what happens to the first connection, the second, and so on.
     pub fn serve(self, target: SocketAddr, seed: u64) -> Serving {
+        let mut random = StdRng::seed_from_u64(seed);
+        self.serve_with(target, move || (Fault::draw(&mut random), Fault::draw(&mut random)))
+    }
+
+    /// Passes connections on to `target`, and cuts each after so many bytes of its client.
+    pub fn serve_cutting(self, target: SocketAddr, after: usize) -> Serving {
+        self.serve_with(target, move || (Fault::Cut(after), Fault::None))
+    }
+
+    /// `faults` are of the next connection: up to the server, and down from it.
+    fn serve_with(self, target: SocketAddr, mut faults: impl FnMut() -> (Fault, Fault) + Send + 'static) -> Serving {
         let mut connections = JoinSet::new();
+        let passed = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&passed);
         connections.spawn(async move {
-            let mut random = StdRng::seed_from_u64(seed);
             let mut relays = JoinSet::new();
             while let Ok((client, _)) = self.listener.accept().await {
-                let (up, down) = (Fault::draw(&mut random), Fault::draw(&mut random));
-                relays.spawn(relay(client, target, up, down));
+                let (up, down) = faults();
+                relays.spawn(relay(client, target, up, down, Arc::clone(&counted)));
                 while relays.try_join_next().is_some() {}
             }
         });
-        Serving { _connections: connections }
+        Serving { _connections: connections, passed }
     }
 }
 
-async fn relay(mut client: TcpStream, target: SocketAddr, up: Fault, down: Fault) {
+async fn relay(mut client: TcpStream, target: SocketAddr, up: Fault, down: Fault, sent: Arc<AtomicU64>) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     let (client_reads, client_writes) = client.split();
     let (server_reads, server_writes) = server.split();
     tokio::select! {
-        () = pass(client_reads, server_writes, up) => {}
-        () = pass(server_reads, client_writes, down) => {}
+        () = pass(client_reads, server_writes, up, |bytes| { sent.fetch_add(bytes as u64, Ordering::Relaxed); }) => {}
+        () = pass(server_reads, client_writes, down, |_| {}) => {}
     }
 }
 
 /// Passes one direction on until it ends.
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, fault: Fault) {
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    fault: Fault,
+    mut count: impl FnMut(usize),
+) {
     let mut piece = vec![0; if let Fault::Chop(bytes) = fault { bytes } else { PIECE }];
     let mut passed = 0;
     let mut is_over = false;
     loop {
         let Ok(bytes @ 1..) = from.read(&mut piece).await else { return };
         passed += bytes;
+        count(bytes);
         match fault {
             Fault::Delay(time) => sleep(time).await,
             Fault::Stall(after, time) if passed > after && !is_over => {

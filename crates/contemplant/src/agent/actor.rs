@@ -7,7 +7,7 @@ use futures_util::{
     stream::{self, BoxStream, SelectAll},
 };
 use network_lib::{
-    AttemptId, CONTEMPLANT_VERSION, Fault, WorkerId, WorkerProfile, crash_point,
+    AttemptId, CONTEMPLANT_VERSION, Digest, Fault, WorkerId, WorkerProfile, crash_point,
     protocol::{Assignment, Instruction, Report},
 };
 use proving::{ProveOrder, ProverReport};
@@ -25,7 +25,7 @@ use super::{
     room::{self, RoomWatch},
 };
 use crate::{
-    artifacts::{ArtifactClient, TransferError},
+    artifacts::{ArtifactClient, Delivery, Proof, TransferError},
     failure::chain,
     inputs::InputCache,
     journal::{Journal, Record, Stage},
@@ -127,7 +127,7 @@ impl Agent {
 #[derive(Debug)]
 enum Outcome {
     Fetched { attempt: AttemptId, transfer: u64, outcome: Result<PinnedProgram, Fault> },
-    Uploaded { attempt: AttemptId, transfer: u64, is_done: bool },
+    Uploaded { attempt: AttemptId, transfer: u64, delivery: Delivery },
     FetchedAhead { round: u64, programs: Vec<PinnedProgram> },
     Prover { prover: usize, answer: Answer },
 }
@@ -296,11 +296,15 @@ impl Actor {
                 });
                 Event::Fetched { attempt, outcome }
             }
-            Outcome::Uploaded { attempt, transfer, is_done } => {
+            Outcome::Uploaded { attempt, transfer, delivery } => {
                 if !self.end_transfer(attempt, transfer) {
                     return;
                 }
-                Event::Uploaded { attempt, is_done }
+                match delivery {
+                    Delivery::Done => Event::Uploaded { attempt, is_done: true },
+                    Delivery::NotNow => Event::Uploaded { attempt, is_done: false },
+                    Delivery::Damaged => Event::Damaged { attempt },
+                }
             }
             Outcome::FetchedAhead { round, programs } => {
                 self.ahead.ended(round, programs);
@@ -379,7 +383,7 @@ impl Actor {
                     crash_point!("wk.after_spawn");
                 }
                 Effect::StopProof { prover, attempt } => self.command(prover, Command::Cancel(attempt)),
-                Effect::Upload { attempt, url, size } => self.upload(attempt, url, size),
+                Effect::Upload { attempt, url, digest, size } => self.upload(attempt, url, digest, size),
             }
         }
     }
@@ -482,16 +486,16 @@ impl Actor {
         }));
     }
 
-    fn upload(&mut self, attempt: AttemptId, url: String, size: u64) {
+    fn upload(&mut self, attempt: AttemptId, url: String, digest: Digest, size: u64) {
         let Transfer { number: transfer, stop, .. } = self.begin_transfer(attempt, false);
-        let proof = self.journal.files(attempt).proof;
+        let proof = Proof { path: self.journal.files(attempt).proof, digest, size };
         let (artifacts, outcomes) = (self.artifacts.clone(), self.outcomes.clone());
         self.tracker.spawn(stop.run_until_cancelled_owned(async move {
-            let is_done = artifacts.deliver(attempt, &url, &proof, size).await;
-            if is_done {
+            let delivery = artifacts.deliver(attempt, &url, &proof).await;
+            if delivery == Delivery::Done {
                 crash_point!("wk.after_delivered_before_ack");
             }
-            drop(outcomes.send(Outcome::Uploaded { attempt, transfer, is_done }).await);
+            drop(outcomes.send(Outcome::Uploaded { attempt, transfer, delivery }).await);
         }));
     }
 }

@@ -46,6 +46,8 @@ pub enum Event {
     Fetched { attempt: AttemptId, outcome: Result<(), Fault> },
     /// The proof was uploaded, or the address is of no use.
     Uploaded { attempt: AttemptId, is_done: bool },
+    /// The proof on this disk is not the one that was announced any more.
+    Damaged { attempt: AttemptId },
     /// A prover says something.
     Prover { prover: usize, report: ProverReport },
     /// A prover did not take the order of this attempt. `readiness` is that of the order.
@@ -76,7 +78,7 @@ pub enum Effect {
     /// Make the prover stop the attempt.
     StopProof { prover: usize, attempt: AttemptId },
     /// Upload the proof; replaces an upload of the same attempt.
-    Upload { attempt: AttemptId, url: String, size: u64 },
+    Upload { attempt: AttemptId, url: String, digest: Digest, size: u64 },
 }
 
 impl Effect {
@@ -103,7 +105,7 @@ enum Phase {
     /// The prover has it.
     Proving,
     /// The proof is on disk.
-    Proved { size: u64, delivery: Delivery },
+    Proved { digest: Digest, size: u64, delivery: Delivery },
     /// The coordinator is yet to say that it knows.
     Failed(Fault),
 }
@@ -180,7 +182,9 @@ impl Hand {
         let attempts = records.into_iter().map(|record| {
             let phase = match &record.stage {
                 Stage::Received | Stage::Proving => Phase::Resting,
-                Stage::Proved { size, .. } => Phase::Proved { size: *size, delivery: Delivery::None },
+                Stage::Proved { digest, size } => {
+                    Phase::Proved { digest: *digest, size: *size, delivery: Delivery::None }
+                }
                 Stage::Failed(fault) => Phase::Failed(fault.clone()),
             };
             (record.attempt(), Attempt { record, phase, due: Due::default(), progress_not_before: None })
@@ -239,6 +243,7 @@ impl Hand {
             Event::DeliveryAsked { attempt, url } => self.delivery_asked(attempt, url),
             Event::Fetched { attempt, outcome } => self.fetched(attempt, outcome),
             Event::Uploaded { attempt, is_done } => self.uploaded(attempt, is_done),
+            Event::Damaged { attempt } => self.damaged(attempt),
             Event::Prover { prover, report } => self.prover_said(prover, report),
             Event::NotTaken { prover, attempt, readiness, fault } => self.not_taken(prover, attempt, readiness, fault),
             Event::Stopped { prover, attempt } => {
@@ -371,7 +376,7 @@ impl Hand {
             tracing::warn!(attempt.id = %id, "The coordinator asks for the proof of an attempt that is not in hand");
             return Vec::new();
         };
-        let Phase::Proved { size, delivery } = &mut attempt.phase else {
+        let Phase::Proved { digest, size, delivery } = &mut attempt.phase else {
             tracing::warn!(attempt.id = %id, "The coordinator asks for a proof that is not made yet");
             return Vec::new();
         };
@@ -380,7 +385,7 @@ impl Hand {
         }
         *delivery = Delivery::Uploading(url.clone());
         attempt.due.delivered = false;
-        vec![Effect::Upload { attempt: id, url, size: *size }]
+        vec![Effect::Upload { attempt: id, url, digest: *digest, size: *size }]
     }
 
     fn fetched(&mut self, id: AttemptId, outcome: Result<(), Fault>) -> Vec<Effect> {
@@ -414,6 +419,14 @@ impl Hand {
             }
         }
         Vec::new()
+    }
+
+    /// Another try makes the proof again, here or elsewhere.
+    fn damaged(&mut self, id: AttemptId) -> Vec<Effect> {
+        if !self.attempts.get(&id).is_some_and(|attempt| matches!(attempt.phase, Phase::Proved { .. })) {
+            return Vec::new();
+        }
+        self.fail(id, Fault::worker("the proof was damaged on the worker's disk before it was delivered"))
     }
 
     fn prover_said(&mut self, prover: usize, report: ProverReport) -> Vec<Effect> {
@@ -457,7 +470,7 @@ impl Hand {
                 let request = attempt.record.assignment.request;
                 tracing::info!(attempt.id = %id, request.id = %request, size, "Proved an attempt");
                 attempt.record.stage = Stage::Proved { digest, size };
-                attempt.phase = Phase::Proved { size, delivery: Delivery::None };
+                attempt.phase = Phase::Proved { digest, size, delivery: Delivery::None };
                 attempt.due.proved = true;
                 attempt.due.progress = None;
                 let mut effects = vec![Effect::Write(Box::new(attempt.record.clone()))];

@@ -16,7 +16,7 @@ use axum::{
     },
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
-    routing::{get, put},
+    routing::{get, head, put},
 };
 use futures_util::{StreamExt as _, stream};
 use network_lib::{
@@ -38,8 +38,16 @@ pub(crate) struct Facts {
     pub(crate) authorizations: Vec<Option<String>>,
     /// Answers to the next PUTs, before they count.
     pub(crate) refusals: VecDeque<StatusCode>,
-    /// What was PUT, by name.
+    /// What was PUT, or came in parts and is whole, by name.
     pub(crate) uploads: HashMap<String, Vec<u8>>,
+    /// What came in parts so far.
+    pub(crate) parts: Vec<u8>,
+    /// After how many bytes the next parts are cut off.
+    pub(crate) part_cuts: VecDeque<usize>,
+    /// Offset and length of every part, as far as it came.
+    pub(crate) offsets: Vec<(usize, usize)>,
+    /// The digest that whatever came in parts must have; other bytes are thrown away.
+    pub(crate) announced: Option<(Digest, usize)>,
 }
 
 #[derive(Clone)]
@@ -69,6 +77,7 @@ impl Coordinator {
             .route("/ws", get(open_session))
             .route("/artifacts/{name}", get(give))
             .route("/proofs/{name}", put(take))
+            .route("/resumable/{name}", head(say_offset).patch(take_part))
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(Shared { facts: Arc::clone(&facts), sessions: sender });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -173,6 +182,18 @@ impl Session {
         self.until(wanted).await
     }
 
+    /// Waits for the proof of an attempt, which will come in parts.
+    pub(crate) async fn announced(&mut self, attempt: u8, coordinator: &Coordinator) -> Digest {
+        let id = AttemptId::new([attempt; 16]);
+        let wanted = |report: &Report| match report {
+            Report::Proved { attempt, digest, size } if *attempt == id => Some((*digest, *size)),
+            _ => None,
+        };
+        let (digest, size) = self.until(wanted).await;
+        coordinator.facts().announced = Some((digest, usize::try_from(size).unwrap()));
+        digest
+    }
+
     /// Waits until the worker closes the session.
     pub(crate) async fn closed(&mut self) {
         while self.reports.recv().await.is_some() {}
@@ -271,4 +292,44 @@ async fn take(State(shared): State<Shared>, Path(name): Path<String>, headers: H
     }
     facts.uploads.insert(name, body.to_vec());
     StatusCode::CREATED.into_response()
+}
+
+async fn say_offset(State(shared): State<Shared>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    shared.note(&headers);
+    let facts = shared.facts.lock().unwrap();
+    let (offset, is_complete) = facts.uploads.get(&name).map_or((facts.parts.len(), "?0"), |whole| (whole.len(), "?1"));
+    (StatusCode::NO_CONTENT, [("upload-offset", offset.to_string()), ("upload-complete", is_complete.to_owned())])
+        .into_response()
+}
+
+async fn take_part(State(shared): State<Shared>, Path(name): Path<String>, headers: HeaderMap, body: Body) -> Response {
+    shared.note(&headers);
+    assert_eq!(headers[header::CONTENT_TYPE], "application/partial-upload");
+    assert_eq!(headers["upload-complete"], "?1");
+    let offset: usize = headers["upload-offset"].to_str().unwrap().parse().unwrap();
+    let cut = shared.facts.lock().unwrap().part_cuts.pop_front().unwrap_or(usize::MAX);
+    let mut body = body.into_data_stream();
+    let mut part = Vec::new();
+    while part.len() < cut
+        && let Some(Ok(chunk)) = body.next().await
+    {
+        part.extend_from_slice(&chunk[..chunk.len().min(cut - part.len())]);
+    }
+    let mut facts = shared.facts.lock().unwrap();
+    facts.offsets.push((offset, part.len()));
+    if offset != facts.parts.len() {
+        return (StatusCode::CONFLICT, [("upload-offset", facts.parts.len().to_string())]).into_response();
+    }
+    facts.parts.extend_from_slice(&part);
+    let (digest, size) = facts.announced.unwrap();
+    if facts.parts.len() < size {
+        // The server closes the connection, since the body has not ended.
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
+    let whole = std::mem::take(&mut facts.parts);
+    if Digest::of(&whole) != digest {
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+    }
+    facts.uploads.insert(name, whole);
+    StatusCode::OK.into_response()
 }

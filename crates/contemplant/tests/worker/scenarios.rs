@@ -474,6 +474,95 @@ pub(crate) async fn an_upload_is_tried_again_and_a_useless_address_replaced() {
     worker.stop().await;
 }
 
+pub(crate) async fn an_upload_that_is_cut_again_and_again_sends_each_byte_once() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    session.assign(&coordinator.assignment(1, "prove 1000000")).await;
+    let digest = session.announced(1, &coordinator).await;
+    // More cuts than tries in a row may bring nothing.
+    let cuts = [100_000, 1, 300_000, 20_000, 30_000, 40_000, 50_000, 60_000];
+    coordinator.facts().part_cuts.extend(cuts);
+    session.deliver(1, "/resumable/1").await;
+    session.until(|report| (*report == Report::Delivered(id(1))).then_some(())).await;
+    let (whole, offsets) = {
+        let facts = coordinator.facts();
+        (facts.uploads["1"].clone(), facts.offsets.clone())
+    };
+    assert_eq!(Digest::of(&whole), digest);
+    let mut there = 0;
+    for (offset, length) in &offsets {
+        assert_eq!(*offset, there, "{offsets:?}");
+        there += length;
+    }
+    assert_eq!((there, offsets.len()), (whole.len(), cuts.len() + 1));
+    worker.stop().await;
+}
+
+pub(crate) async fn an_upload_goes_on_after_the_worker_was_restarted() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    session.assign(&coordinator.assignment(1, "prove 1000000")).await;
+    session.announced(1, &coordinator).await;
+    worker.stop().await;
+    let proof = fs::read(files(&state, 1).join("proof")).unwrap();
+    coordinator.facts().parts = proof[..700_000].to_vec();
+
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    session.announced(1, &coordinator).await;
+    session.deliver(1, "/resumable/1").await;
+    session.until(|report| (*report == Report::Delivered(id(1))).then_some(())).await;
+    assert_eq!(coordinator.facts().uploads["1"], proof);
+    assert_eq!(coordinator.facts().offsets, [(700_000, proof.len() - 700_000)]);
+    // Asked again, it finds that all is there.
+    session.deliver(1, "/resumable/1?fresh").await;
+    session.until(|report| (*report == Report::Delivered(id(1))).then_some(())).await;
+    assert_eq!(coordinator.facts().offsets.len(), 1);
+    worker.stop().await;
+}
+
+pub(crate) async fn an_upload_begins_anew_once_when_what_was_there_is_damaged() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    session.assign(&coordinator.assignment(1, "prove 1000")).await;
+    let digest = session.announced(1, &coordinator).await;
+    coordinator.facts().parts = vec![0; 500];
+    session.deliver(1, "/resumable/1").await;
+    session.until(|report| (*report == Report::Delivered(id(1))).then_some(())).await;
+    assert_eq!(Digest::of(&coordinator.facts().uploads["1"]), digest);
+    assert_eq!(coordinator.facts().offsets.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [500, 0]);
+
+    // A coordinator that finds fault with it again is asked for another address.
+    session.assign(&coordinator.assignment(2, "prove 1000")).await;
+    session.announced(2, &coordinator).await;
+    coordinator.facts().announced = Some((Digest::new([7; 32]), 1000));
+    coordinator.facts().offsets.clear();
+    session.deliver(2, "/resumable/2").await;
+    session.proved(2).await;
+    assert_eq!(coordinator.facts().offsets.len(), 2);
+    worker.stop().await;
+}
+
+pub(crate) async fn a_proof_that_was_damaged_on_the_workers_disk_fails_its_attempt() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    session.assign(&coordinator.assignment(1, "prove 1000")).await;
+    session.announced(1, &coordinator).await;
+    let path = files(&state, 1).join("proof");
+    let mut proof = fs::read(&path).unwrap();
+    proof[7] ^= 1;
+    fs::write(&path, proof).unwrap();
+    session.deliver(1, "/resumable/1").await;
+    let cause = "the proof was damaged on the worker's disk before it was delivered";
+    assert_eq!(failure(&mut session).await, Fault::worker(cause));
+    assert_eq!(coordinator.facts().offsets.len(), 1);
+    worker.stop().await;
+}
+
 pub(crate) async fn a_prover_that_is_not_ready_is_listed_and_can_prove_nothing() {
     let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
     let worker = Worker::start(&coordinator, state.path());

@@ -1,5 +1,8 @@
 //! Ends a program at every named point, once at the first pass and once at the second, and looks at what is left.
 //!
+//! `result.mid_stream` and `wk.mid_deliver` leave a part of a proof with the coordinator, with which the next delivery goes
+//! on; at all later points of `result.*` nothing of it is sent again, or what is there already is found to be the same.
+//!
 //! Moments that other designs have and this one has not:
 //! - `result.after_verify_before_rename`: a proof has its name, and its row, before it is checked. What comes between
 //!   the check and its record is `result.after_verify_before_tx`.

@@ -7,6 +7,7 @@ use libtest_mimic::Trial;
 use testbed::{
     network::{Network, Setup},
     program::{Program, until},
+    proxy::Proxy,
 };
 
 use super::{SOON, ledger::Ledger, short};
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         short("a_coordinator_and_workers_that_are_frozen_together_lose_no_attempt", several_frozen),
         short("half_the_fleet_that_is_ended_at_once_takes_its_attempts_up_again", half_the_fleet_ended),
         short("a_worker_that_reads_nothing_delays_nobody_else", worker_deaf),
+        short("a_proof_crosses_a_line_that_breaks_every_few_megabytes_about_once", line_that_breaks),
         short("a_request_that_is_sent_again_after_a_restart_has_the_same_id", sent_again),
     ]
 }
@@ -217,5 +219,38 @@ async fn sent_again() -> anyhow::Result<()> {
     ledger.submit_again().await?;
     ledger.check(&network).await?;
     ensure!(network.proofs_begun() == 3, "{} proofs were begun for 3 requests", network.proofs_begun());
+    Ok(())
+}
+
+async fn line_that_breaks() -> anyhow::Result<()> {
+    const MIB: u64 = 1 << 20;
+    const SIZE: u64 = 64 * MIB;
+    let proxy = Proxy::bind().await?;
+    let setup = Setup { script: format!("prove {SIZE}"), behind: Some(proxy.address()?), ..Setup::default() };
+    let mut network = Network::new(&setup)?;
+    let line = proxy.serve_cutting(network.endpoints().http, 6 << 20);
+    network.start().await?;
+    let mut ledger = Ledger::new(&network).patient();
+    ledger.prepare().await?;
+    let id = ledger.submit().await?;
+    let incoming = network.data().join("artifacts/incoming");
+    let arrived = || -> Option<u64> {
+        let entries = std::fs::read_dir(&incoming).ok()?;
+        entries.map(|entry| entry.and_then(|entry| entry.metadata()).map_or(0, |metadata| metadata.len())).max()
+    };
+    let half = async || arrived().filter(|bytes| *bytes > SIZE / 2);
+    let before = until("half of the proof has come", 3 * SOON, half).await?;
+    network.hierophant.cut_off()?;
+    network.hierophant.start(None)?;
+    network.until_serving().await?;
+    let kept = arrived().context("nothing is left of the upload")?;
+    ensure!(kept >= before, "of {before} bytes {kept} are left");
+    ledger.check(&network).await?;
+    ensure!(network.proofs_begun() == 1, "the proof was made again");
+    ensure!(ledger.attempts().await? == (1, 0), "attempts and lost ones: {:?}", ledger.attempts().await?);
+    let passed = line.passed();
+    println!("{} MiB crossed the line for a proof of {} MiB", passed / MIB, SIZE / MIB);
+    ensure!(passed < SIZE + SIZE / 2, "{passed} bytes crossed the line for a proof of {SIZE}");
+    ensure!(ledger.facts_of(&id).await?["state"] == "fulfilled", "the request is not fulfilled");
     Ok(())
 }

@@ -1,11 +1,13 @@
-//! Artifacts over HTTP: `PUT`, `GET` and `HEAD /artifacts/{id}`.
+//! Artifacts over HTTP: `PUT`, `GET` and `HEAD /artifacts/{id}`, and `PATCH` for uploads that go on (`resuming`).
 //!
 //! An upload is answered with 200 once its bytes and then its row are durable, in this order: whatever has a row can be
-//! served after any crash. Bytes that are not those that were stored any more are never served. Inputs and programs need a [capability](Capabilities) both ways; a proof is fetched by its
-//! unguessable id alone, since clients ask for it as long as they like.
+//! served after any crash. Bytes that are not those that were stored any more are never served. Inputs and programs need a
+//! [capability](Capabilities) both ways; a proof is fetched by its unguessable id alone, since clients ask for it as long
+//! as they like.
 
 mod range;
 mod refusal;
+mod resuming;
 mod transfer;
 
 use std::{sync::Arc, time::Duration};
@@ -18,19 +20,21 @@ use axum::{
     routing,
 };
 use futures_util::StreamExt as _;
-use hierophant_core::Requester;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
-use network_lib::{ArtifactId, ArtifactKind, crash_point};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
+use network_lib::{ArtifactId, ArtifactKind, Digest, crash_point};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use self::{
     range::requested_range,
     refusal::Refusal,
+    resuming::{Finishing, head, patch},
     transfer::{Patience, reply_while_draining},
 };
 use crate::{
-    artifacts::{Action, ArtifactFiles, Capabilities, Claims, Condition, Intact, Published},
+    artifacts::{
+        Action, ArtifactError, ArtifactFiles, Capabilities, Claim, Claims, Condition, Grant, Intact, Published, Upload,
+    },
     clock::SharedClock,
     store::{Artifact, Artifacts},
 };
@@ -88,7 +92,8 @@ pub struct ArtifactApi {
     limits: Arc<ArtifactLimits>,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
-    finishing: TaskTracker,
+    tasks: TaskTracker,
+    finishing: Finishing,
     claims: Claims,
     intact: Intact,
     lost: Option<mpsc::Sender<ArtifactId>>,
@@ -97,7 +102,7 @@ pub struct ArtifactApi {
 impl ArtifactApi {
     /// The artifacts in `files`, whose rows are in `rows`.
     ///
-    /// Uploads whose bytes have all come are finished as tasks of `finishing`, whether the client still listens or not:
+    /// Uploads whose bytes have all come are finished as `tasks`, whether the client still listens or not:
     /// wait for them before the store is closed.
     pub fn new(
         files: Arc<dyn ArtifactFiles>,
@@ -105,13 +110,26 @@ impl ArtifactApi {
         capabilities: Capabilities,
         clock: SharedClock,
         limits: ArtifactLimits,
-        finishing: TaskTracker,
+        tasks: TaskTracker,
     ) -> Self {
         let transfers = || Arc::new(Semaphore::new(limits.transfers));
         let (uploads, downloads) = (transfers(), transfers());
         let (limits, claims) = (Arc::new(limits), Claims::default());
-        let intact = Intact::default();
-        Self { files, rows, capabilities, clock, limits, uploads, downloads, finishing, claims, intact, lost: None }
+        let (intact, finishing) = (Intact::default(), Finishing::default());
+        Self {
+            files,
+            rows,
+            capabilities,
+            clock,
+            limits,
+            uploads,
+            downloads,
+            tasks,
+            finishing,
+            claims,
+            intact,
+            lost: None,
+        }
     }
 
     /// The same, and `lost` is told of every artifact that is found damaged and taken away.
@@ -128,13 +146,29 @@ impl ArtifactApi {
 
 /// The artifact routes. No body limit, time limit or compression of the server may lie over them: they have their own.
 pub fn router(state: ArtifactApi) -> Router {
-    Router::new().route("/artifacts/{id}", routing::get(get).put(put)).with_state(state)
+    Router::new().route("/artifacts/{id}", routing::get(get).put(put).patch(patch)).with_state(state)
+}
+
+/// What an upload holds as long as it is under way, and by what it is judged.
+struct Place {
+    id: ArtifactId,
+    grant: Grant,
+    /// Of the body, if the client said.
+    length: Option<u64>,
+    /// Most bytes in all.
+    limit: u64,
+    /// Bytes that were here before.
+    offset: u64,
+    /// The digest of the bytes that have a row.
+    expected: Option<Digest>,
+    _permit: OwnedSemaphorePermit,
+    _claim: Claim,
 }
 
 type RawId = Result<Path<String>, PathRejection>;
 
 /// An id that does not read is not told from one that is not there.
-fn read_id(id: RawId) -> Result<ArtifactId, Refusal> {
+fn read_id(id: &RawId) -> Result<ArtifactId, Refusal> {
     let Ok(Path(id)) = id else { return Err(Refusal::NotFound) };
     id.parse().map_err(|_| Refusal::NotFound)
 }
@@ -142,10 +176,18 @@ fn read_id(id: RawId) -> Result<ArtifactId, Refusal> {
 async fn put(State(api): State<ArtifactApi>, id: RawId, RawQuery(query): RawQuery, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let mut body = body.into_data_stream();
-    let refusal = match api.put(id, query.as_deref(), &head.headers, &mut body).await {
-        Ok(published) => return ([(header::ETAG, etag(&published.digest))], "stored\n").into_response(),
-        Err(refusal) => refusal,
-    };
+    match api.put(&id, query.as_deref(), &head.headers, &mut body).await {
+        Ok(published) => stored(&published),
+        Err(refusal) => refuse(refusal, &head, body),
+    }
+}
+
+fn stored(published: &Published) -> Response {
+    ([(header::ETAG, etag(&published.digest))], "stored\n").into_response()
+}
+
+/// Answers an upload whose body may still come.
+fn refuse(refusal: Refusal, head: &Parts, body: BodyDataStream) -> Response {
     refusal.log();
     // A client that waits to be asked for its body, or that can be stopped without closing the connection, learns at
     // once. Another one would find a connection that breaks under its upload, and not read why.
@@ -163,7 +205,12 @@ async fn get(
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    match api.get(id, query.as_deref(), &method, &headers).await {
+    // Who has nothing to say beside the id of a proof wants the proof; a worker, how much of it is here.
+    let is_proof = || read_id(&id).is_ok_and(|id| id.kind() == ArtifactKind::Proof);
+    if method == Method::HEAD && query.is_some() && is_proof() {
+        return head(&api, &id, query.as_deref()).await;
+    }
+    match api.get(&id, query.as_deref(), &method, &headers).await {
         Ok(response) => response,
         Err(refusal) => {
             refusal.log();
@@ -176,56 +223,101 @@ impl ArtifactApi {
     /// Takes an upload in. Nothing of the body is read before the capability is checked.
     async fn put(
         &self,
-        id: RawId,
+        id: &RawId,
         query: Option<&str>,
         headers: &HeaderMap,
         body: &mut BodyDataStream,
     ) -> Result<Published, Refusal> {
         let id = read_id(id)?;
-        let owner = self.capabilities.check(Action::Put, id, query, self.clock.now().time)?;
+        let grant = self.capabilities.check(Action::Put, id, query, self.clock.now().time)?;
+        let place = self.place(id, grant, headers, 0).await?;
+        let upload = match grant.announced {
+            Some(announced) => {
+                self.files.discard(id).await?;
+                self.files.resume(id, 0, announced).await?
+            }
+            None => self.files.begin(id, place.limit).await?,
+        };
+        let (upload, received) = self.receive(upload, &place, body).await?;
+        if received == 0 {
+            return Err(Refusal::Empty);
+        }
+        self.finish(upload, place).await
+    }
+
+    /// Makes place for an upload of which `offset` bytes are here.
+    async fn place(&self, id: ArtifactId, grant: Grant, headers: &HeaderMap, offset: u64) -> Result<Place, Refusal> {
         let length = content_length(headers);
         let limit = self.limits.size(id.kind());
-        if length.is_some_and(|length| length > limit) {
+        let size = grant.announced.map(|announced| announced.size).or(length);
+        if size.is_some_and(|size| size > limit) {
             return Err(Refusal::TooLarge { kind: id.kind(), limit });
         }
         let permit = permit(&self.uploads)?;
         let claim = self.claims.bring(id).ok_or(Refusal::BeingRemoved)?;
         // First come, first kept: bytes that have a row are never replaced, not even when their file was lost.
         let expected = self.rows.artifact(id).await?.map(|row| row.digest);
-        let mut upload = self.files.begin(id, limit).await?;
+        if grant.announced.is_some_and(|announced| expected.is_some_and(|expected| expected != announced.digest)) {
+            return Err(Refusal::Conflict);
+        }
+        Ok(Place { id, grant, length, limit, offset, expected, _permit: permit, _claim: claim })
+    }
+
+    /// Takes the body in; how much of it came.
+    async fn receive(
+        &self,
+        mut upload: Box<dyn Upload>,
+        place: &Place,
+        body: &mut BodyDataStream,
+    ) -> Result<(Box<dyn Upload>, u64), Refusal> {
+        let &Place { id, grant, length, offset, .. } = place;
         let mut received = 0_u64;
         let mut patience = Patience::new(&self.limits);
-        while let Some(chunk) = patience.wait(body).await.map_err(|time| Refusal::TooSlow { received, time })? {
-            let chunk = chunk.map_err(|source| Refusal::CutOff { received, length, source: Some(source) })?;
+        let broke = loop {
+            let chunk = match patience.wait(body).await {
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(None) if length.is_none_or(|length| length == received) => return Ok((upload, received)),
+                Ok(None) => break Refusal::CutOff { received, length, source: None },
+                Ok(Some(Err(source))) => break Refusal::CutOff { received, length, source: Some(source) },
+                Err(time) => break Refusal::TooSlow { received, time },
+            };
             received += chunk.len() as u64;
-            upload.write(chunk).await?;
-        }
-        if length.is_some_and(|length| length != received) {
-            return Err(Refusal::CutOff { received, length, source: None });
-        }
-        if received == 0 {
-            return Err(Refusal::Empty);
-        }
+            match upload.write(chunk).await {
+                Err(ArtifactError::TooLarge { .. }) if grant.announced.is_some() => {
+                    self.files.discard(id).await?;
+                    return Err(Refusal::NotAnnounced { id });
+                }
+                written => written?,
+            }
+        };
+        upload.suspend().await?;
+        Err(if grant.announced.is_some() { Refusal::BrokeOff { there: offset + received } } else { broke })
+    }
+
+    /// Publishes what came, and then writes its row. Begun, it is finished.
+    async fn finish(&self, upload: Box<dyn Upload>, place: Place) -> Result<Published, Refusal> {
         let api = self.clone();
+        let finishing = self.finishing.begin(place.id);
         let finish = async move {
+            let &Place { id, grant, expected, .. } = &place;
             let published = upload.publish(expected).await?;
             if id.kind() == ArtifactKind::Proof {
                 crash_point!("result.after_dirsync_before_tx");
             } else {
                 crash_point!("artifact.after_rename_before_row");
             }
-            api.record(id, owner, published).await?;
+            api.record(id, grant, published).await?;
             api.intact.note(&*api.files, id).await;
-            drop((permit, claim));
+            drop((finishing, place));
             Ok(published)
         };
-        self.finishing.spawn(finish).await.map_err(|source| Refusal::Stopped { source })?
+        self.tasks.spawn(finish).await.map_err(|source| Refusal::Stopped { source })?
     }
 
-    async fn record(&self, id: ArtifactId, owner: Option<Requester>, published: Published) -> Result<(), Refusal> {
+    async fn record(&self, id: ArtifactId, grant: Grant, published: Published) -> Result<(), Refusal> {
         let Published { digest, size } = published;
         let created_at = self.clock.now().time;
-        self.rows.record_artifact(Artifact { id, owner, digest, size, created_at }).await?;
+        self.rows.record_artifact(Artifact { id, owner: grant.owner, digest, size, created_at }).await?;
         tracing::debug!(artifact.id = %id, artifact.digest = %digest, artifact.size = size, "an artifact is stored");
         Ok(())
     }
@@ -233,7 +325,7 @@ impl ArtifactApi {
     /// Serves an artifact, or a part of it, or (`HEAD`) its headers.
     async fn get(
         &self,
-        id: RawId,
+        id: &RawId,
         query: Option<&str>,
         method: &Method,
         headers: &HeaderMap,
@@ -297,7 +389,7 @@ impl ArtifactApi {
                 }
             }
         };
-        self.finishing.spawn(look).await.map_err(|source| Refusal::Stopped { source })?
+        self.tasks.spawn(look).await.map_err(|source| Refusal::Stopped { source })?
     }
 
     async fn condition(&self, row: &Artifact) -> Result<Condition, Refusal> {
@@ -333,7 +425,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn etag(digest: &network_lib::Digest) -> HeaderValue {
+fn etag(digest: &Digest) -> HeaderValue {
     ascii(&format!("\"{digest}\""))
 }
 

@@ -1,7 +1,8 @@
 //! Capabilities: the right to put or get one artifact until a time, signed into a URL.
 //!
-//! `/artifacts/{id}?expires=<unix seconds>&owner=<address>&signature=<hex>`. Whoever has the URL has the right, so it is
-//! short-lived and never logged. Every capability has one spelling; a URL that was changed in any byte is refused.
+//! `/artifacts/{id}?expires=<unix seconds>&owner=<address>&digest=<hex>&size=<bytes>&signature=<hex>`, of which a client's
+//! URLs have the owner and a worker's the digest and the size of what it announced. Whoever has the URL has the right, so
+//! it is short-lived and never logged. Every capability has one spelling; a URL that was changed in any byte is refused.
 
 use std::{
     fmt, fs,
@@ -12,7 +13,7 @@ use std::{
 
 use hierophant_core::{Requester, Timestamp};
 use hmac::{Hmac, Mac as _};
-use network_lib::ArtifactId;
+use network_lib::{ArtifactId, Digest};
 use sha2::Sha256;
 use url::Url;
 
@@ -34,6 +35,24 @@ impl Action {
             Self::Get => "get",
         }
     }
+}
+
+/// The bytes that a worker announced: an upload brings these and no others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Their digest.
+    pub digest: Digest,
+    /// How many they are.
+    pub size: u64,
+}
+
+/// What a capability grants beside the right itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// To whom the artifact will belong.
+    pub owner: Option<Requester>,
+    /// Which bytes may be uploaded; any if this is none.
+    pub announced: Option<Announced>,
 }
 
 /// Why a capability was refused.
@@ -101,22 +120,24 @@ impl Capabilities {
 
     /// Where `id` can be uploaded until `expires`. It will belong to `owner`.
     pub fn put_url(&self, base: &Url, id: ArtifactId, owner: Option<Requester>, expires: Timestamp) -> Url {
-        absolute(base, id, Some(&self.query(Action::Put, id, owner, expires.as_secs())))
+        let grant = Grant { owner, announced: None };
+        absolute(base, id, Some(&self.query(Action::Put, id, grant, expires.as_secs())))
     }
 
-    /// As [`Self::put_url`], path and query only: for workers, who know the address.
-    pub fn put_path(&self, id: ArtifactId, owner: Option<Requester>, expires: Timestamp) -> String {
-        format!("{}?{}", path(id), self.query(Action::Put, id, owner, expires.as_secs()))
+    /// Where a worker can upload what it announced until `expires`, path and query only: it knows the address.
+    pub fn put_path(&self, id: ArtifactId, announced: Option<Announced>, expires: Timestamp) -> String {
+        let grant = Grant { owner: None, announced };
+        format!("{}?{}", path(id), self.query(Action::Put, id, grant, expires.as_secs()))
     }
 
     /// Where `id` can be downloaded until `expires`.
     pub fn get_url(&self, base: &Url, id: ArtifactId, expires: Timestamp) -> Url {
-        absolute(base, id, Some(&self.query(Action::Get, id, None, expires.as_secs())))
+        absolute(base, id, Some(&self.query(Action::Get, id, Grant::default(), expires.as_secs())))
     }
 
     /// As [`Self::get_url`], path and query only: for workers, who know the address.
     pub fn get_path(&self, id: ArtifactId, expires: Timestamp) -> String {
-        format!("{}?{}", path(id), self.query(Action::Get, id, None, expires.as_secs()))
+        format!("{}?{}", path(id), self.query(Action::Get, id, Grant::default(), expires.as_secs()))
     }
 
     /// Where a proof can be downloaded, for as long as it is kept: its id alone is the capability.
@@ -124,7 +145,7 @@ impl Capabilities {
         absolute(base, id, None)
     }
 
-    /// The owner whom a capability names, if its `query` allows this `action` on this artifact now.
+    /// What a capability grants, if its `query` allows this `action` on this artifact now.
     ///
     /// # Errors
     /// Says what is wrong with it; one that is not ours is [`CapabilityError::NotForThis`] whether it expired or not.
@@ -134,26 +155,27 @@ impl Capabilities {
         id: ArtifactId,
         query: Option<&str>,
         now: Timestamp,
-    ) -> Result<Option<Requester>, CapabilityError> {
+    ) -> Result<Grant, CapabilityError> {
         let query = query.filter(|query| !query.is_empty()).ok_or(CapabilityError::Missing)?;
         let claim = Claim::read(query).ok_or(CapabilityError::Changed)?;
-        self.mac(action, id, claim.owner, claim.expires)
+        self.mac(action, id, claim.grant, claim.expires)
             .verify_slice(&claim.signature) // In constant time.
             .map_err(|_| CapabilityError::NotForThis)?;
         if now.as_secs() >= claim.expires {
             let ago = Duration::from_secs(now.as_secs() - claim.expires);
             return Err(CapabilityError::Expired { ago });
         }
-        Ok(claim.owner)
+        Ok(claim.grant)
     }
 
-    fn query(&self, action: Action, id: ArtifactId, owner: Option<Requester>, expires: u64) -> String {
-        let signature = self.mac(action, id, owner, expires).finalize().into_bytes().into();
-        Claim { expires, owner, signature }.write()
+    fn query(&self, action: Action, id: ArtifactId, grant: Grant, expires: u64) -> String {
+        let signature = self.mac(action, id, grant, expires).finalize().into_bytes().into();
+        Claim { expires, grant, signature }.write()
     }
 
-    /// Every field is of fixed length or ends in a byte that cannot be inside it, so no two claims sign the same bytes.
-    fn mac(&self, action: Action, id: ArtifactId, owner: Option<Requester>, expires: u64) -> Hmac<Sha256> {
+    /// Every field is of fixed length or ends in a byte that cannot be inside it, and those that may be missing differ in
+    /// their lengths, so no two claims sign the same bytes.
+    fn mac(&self, action: Action, id: ArtifactId, grant: Grant, expires: u64) -> Hmac<Sha256> {
         let mut mac = self.unsigned.clone();
         mac.update(b"hierophant artifact capability 1\0");
         mac.update(action.name().as_bytes());
@@ -161,8 +183,12 @@ impl Capabilities {
         mac.update(id.to_string().as_bytes());
         mac.update(b"\0");
         mac.update(&expires.to_be_bytes());
-        if let Some(owner) = owner {
+        if let Some(owner) = grant.owner {
             mac.update(owner.as_bytes());
+        }
+        if let Some(Announced { digest, size }) = grant.announced {
+            mac.update(digest.as_bytes());
+            mac.update(&size.to_be_bytes());
         }
         mac
     }
@@ -171,31 +197,32 @@ impl Capabilities {
 /// What the query of a URL says.
 struct Claim {
     expires: u64,
-    owner: Option<Requester>,
+    grant: Grant,
     signature: [u8; 32],
 }
 
 impl Claim {
     fn write(&self) -> String {
-        let owner = self.owner.map(|owner| format!("&owner={owner}")).unwrap_or_default();
-        format!("expires={}{owner}&signature={}", self.expires, hex::encode(self.signature))
+        let Grant { owner, announced } = self.grant;
+        let owner = owner.map(|owner| format!("&owner={owner}")).unwrap_or_default();
+        let announced = announced.map(|Announced { digest, size }| format!("&digest={digest}&size={size}"));
+        let announced = announced.unwrap_or_default();
+        format!("expires={}{owner}{announced}&signature={}", self.expires, hex::encode(self.signature))
     }
 
     /// Reads exactly what [`Self::write`] writes: another spelling of the same claim is no claim.
     fn read(query: &str) -> Option<Self> {
-        let mut fields = query.split('&');
-        let expires = fields.next()?.strip_prefix("expires=")?.parse().ok()?;
-        let mut field = fields.next()?;
-        let owner = match field.strip_prefix("owner=") {
-            Some(owner) => {
-                field = fields.next()?;
-                Some(owner.parse().ok()?)
-            }
+        let mut fields = query.split('&').peekable();
+        let mut field = |name: &str| fields.next_if(|field| field.starts_with(name)).map(|field| &field[name.len()..]);
+        let expires = field("expires=")?.parse().ok()?;
+        let owner = field("owner=").map(str::parse).transpose().ok()?;
+        let announced = match field("digest=") {
+            Some(digest) => Some(Announced { digest: digest.parse().ok()?, size: field("size=")?.parse().ok()? }),
             None => None,
         };
         let mut signature = [0; 32];
-        hex::decode_to_slice(field.strip_prefix("signature=")?, &mut signature).ok()?;
-        let claim = Self { expires, owner, signature };
+        hex::decode_to_slice(field("signature=")?, &mut signature).ok()?;
+        let claim = Self { expires, grant: Grant { owner, announced }, signature };
         (claim.write() == query).then_some(claim)
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all};
 use network_lib::{ArtifactId, ArtifactKind, Digest};
 
-use super::{ArtifactError, ArtifactFiles, Published};
+use super::{Announced, ArtifactError, ArtifactFiles, Published};
 
 /// Makes a test of every claim below. The block gives the files, and whatever must live as long as they do.
 macro_rules! artifact_files_tests {
@@ -24,6 +24,11 @@ macro_rules! artifact_files_tests {
             an_artifact_that_is_removed_while_it_is_read_is_read_to_its_end
             of_many_uploads_at_once_one_wins_and_those_of_the_same_bytes_succeed
             missing_is_not_empty
+            an_upload_that_broke_off_goes_on_where_it_was
+            an_upload_goes_on_at_no_other_offset_than_the_true_one
+            bytes_that_were_not_announced_are_thrown_away
+            whoever_came_last_goes_on_with_an_upload
+            an_upload_that_is_discarded_is_over_and_leaves_nothing
         }
     };
     ($setup:block: $($claim:ident)*) => {
@@ -184,4 +189,104 @@ pub(crate) async fn missing_is_not_empty(files: &dyn ArtifactFiles) {
     assert!(files.open(artifact(1), 0..0).await.unwrap().is_none());
     assert!(files.local_file(artifact(1)).await.unwrap().is_none());
     files.remove(artifact(1)).await.unwrap();
+}
+
+fn announced(bytes: &[u8]) -> Announced {
+    Announced { digest: Digest::of(bytes), size: bytes.len() as u64 }
+}
+
+/// Brings some of the `bytes` and breaks off.
+pub(crate) async fn bring_part(files: &dyn ArtifactFiles, id: ArtifactId, bytes: &[u8], part: Range<usize>) {
+    let mut upload = files.resume(id, part.start as u64, announced(bytes)).await.unwrap();
+    for piece in bytes[part].chunks(70_001) {
+        upload.write(Bytes::copy_from_slice(piece)).await.unwrap();
+    }
+    upload.suspend().await.unwrap();
+}
+
+pub(crate) async fn an_upload_that_broke_off_goes_on_where_it_was(files: &dyn ArtifactFiles) {
+    let bytes = pattern(3_000_000);
+    assert_eq!(files.partial(artifact(1)).await.unwrap(), 0);
+    let mut there = 0;
+    for next in [0, 1, 524_288, 1_700_000, 1_700_000, 3_000_000] {
+        bring_part(files, artifact(1), &bytes, there..next).await;
+        there = next;
+        assert_eq!(files.partial(artifact(1)).await.unwrap(), there as u64);
+        assert!(files.open(artifact(1), 0..1).await.unwrap().is_none(), "nothing is seen of it");
+        assert_eq!(files.partials().await.unwrap().into_keys().collect::<Vec<_>>(), [artifact(1)]);
+    }
+    let upload = files.resume(artifact(1), 3_000_000, announced(&bytes)).await.unwrap();
+    let published = upload.publish(None).await.unwrap();
+    assert_eq!(published, Published { digest: Digest::of(&bytes), size: 3_000_000 });
+    assert!(read(files, artifact(1), 0..u64::MAX).await.unwrap() == bytes);
+    assert_eq!(files.partial(artifact(1)).await.unwrap(), 0);
+    assert!(files.partials().await.unwrap().is_empty());
+}
+
+pub(crate) async fn an_upload_goes_on_at_no_other_offset_than_the_true_one(files: &dyn ArtifactFiles) {
+    let bytes = pattern(1000);
+    let error = files.resume(artifact(1), 1, announced(&bytes)).await.err().unwrap();
+    assert!(matches!(error, ArtifactError::Offset { there: 0, .. }), "{error:?}");
+    assert!(files.partials().await.unwrap().is_empty());
+    bring_part(files, artifact(1), &bytes, 0..600).await;
+    for offset in [0, 599, 601, 1000] {
+        let error = files.resume(artifact(1), offset, announced(&bytes)).await.err().unwrap();
+        assert!(matches!(error, ArtifactError::Offset { there: 600, .. }), "{error:?}");
+    }
+    bring_part(files, artifact(1), &bytes, 600..1000).await;
+}
+
+pub(crate) async fn bytes_that_were_not_announced_are_thrown_away(files: &dyn ArtifactFiles) {
+    let bytes = pattern(1000);
+    let mut other = bytes.clone();
+    other[3] ^= 1;
+    for (wrong, broke) in [(other.as_slice(), 500), (&other, 1000), (&bytes[..999], 500)] {
+        // Announced is something else than what comes.
+        let mut upload = files.resume(artifact(1), 0, announced(&bytes)).await.unwrap();
+        upload.write(Bytes::copy_from_slice(&wrong[..broke.min(wrong.len())])).await.unwrap();
+        upload.suspend().await.unwrap();
+        let there = files.partial(artifact(1)).await.unwrap();
+        let mut upload = files.resume(artifact(1), there, announced(&bytes)).await.unwrap();
+        let rest = Bytes::copy_from_slice(&wrong[usize::try_from(there).unwrap()..]);
+        upload.write(rest).await.unwrap();
+        let error = upload.publish(None).await.unwrap_err();
+        assert!(matches!(error, ArtifactError::NotAnnounced(id) if id == artifact(1)), "{error:?}");
+        assert!(files.open(artifact(1), 0..1).await.unwrap().is_none());
+        assert_eq!(files.partial(artifact(1)).await.unwrap(), 0, "it begins anew");
+    }
+    let mut upload = files.resume(artifact(1), 0, announced(&bytes)).await.unwrap();
+    upload.write(bytes.clone().into()).await.unwrap();
+    let error = upload.write(Bytes::from_static(b"x")).await.unwrap_err();
+    assert!(matches!(error, ArtifactError::TooLarge { limit: 1000, .. }), "{error:?}");
+}
+
+pub(crate) async fn whoever_came_last_goes_on_with_an_upload(files: &dyn ArtifactFiles) {
+    let bytes = pattern(2_000_000);
+    let mut first = files.resume(artifact(1), 0, announced(&bytes)).await.unwrap();
+    first.write(Bytes::copy_from_slice(&bytes[..1_000_000])).await.unwrap();
+    // The first one waits on a connection that is dead.
+    let there = files.partial(artifact(1)).await.unwrap();
+    assert!(there <= 1_000_000);
+    let part = usize::try_from(there).unwrap();
+    let mut second = files.resume(artifact(1), there, announced(&bytes)).await.unwrap();
+    second.write(Bytes::copy_from_slice(&bytes[part..])).await.unwrap();
+    // What comes there after all harms nobody.
+    drop(first.write(Bytes::from(vec![0; 1_000_000])).await);
+    let error = first.suspend().await.unwrap_err();
+    assert!(matches!(error, ArtifactError::TakenOver(id) if id == artifact(1)), "{error:?}");
+    assert_eq!(second.publish(None).await.unwrap().digest, Digest::of(&bytes));
+    assert!(read(files, artifact(1), 0..u64::MAX).await.unwrap() == bytes);
+}
+
+pub(crate) async fn an_upload_that_is_discarded_is_over_and_leaves_nothing(files: &dyn ArtifactFiles) {
+    let bytes = pattern(1000);
+    bring_part(files, artifact(1), &bytes, 0..400).await;
+    let mut upload = files.resume(artifact(1), 400, announced(&bytes)).await.unwrap();
+    files.discard(artifact(1)).await.unwrap();
+    files.discard(artifact(1)).await.unwrap();
+    upload.write(Bytes::copy_from_slice(&bytes[400..])).await.unwrap();
+    let error = upload.publish(None).await.unwrap_err();
+    assert!(matches!(error, ArtifactError::TakenOver(_)), "{error:?}");
+    assert_eq!(files.partial(artifact(1)).await.unwrap(), 0);
+    assert!(files.partials().await.unwrap().is_empty());
 }

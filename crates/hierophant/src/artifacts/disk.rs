@@ -1,8 +1,10 @@
 //! Artifacts in a local directory: `<directory>/<kind>/<id>`, uploads under way in `<directory>/incoming/`.
 //!
-//! A crash midway leaves at most a file in `incoming/`, which the next start removes. Files are read and written off the
-//! runtime, [`CHUNK`] bytes at a time and one piece ahead, so that network and disk work at once and an upload or a
-//! download never holds more than three pieces, whatever its size.
+//! A crash midway leaves at most a file in `incoming/`. The next start removes it, unless it is of an upload that can go
+//! on (`partial`). Files are read and written off the runtime, [`CHUNK`] bytes at a time and one piece ahead, so that
+//! network and disk work at once and an upload or a download never holds more than three pieces, whatever its size.
+
+mod partial;
 
 use std::{
     collections::HashMap,
@@ -10,6 +12,7 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     mem,
     ops::Range,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -28,7 +31,8 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use super::{ArtifactError, ArtifactFiles, Chunks, Published, Reader, Stamp, Upload, durable};
+use self::partial::{Turn, Turns};
+use super::{Announced, ArtifactError, ArtifactFiles, Chunks, Published, Reader, Stamp, Upload, durable};
 
 /// How much is read or written at once: so much that handing it from thread to thread costs little beside copying it.
 const CHUNK: usize = 512 * 1024;
@@ -46,11 +50,12 @@ pub struct DiskArtifacts {
 struct Root {
     directory: PathBuf,
     keep_free: u64,
+    turns: Turns,
 }
 
 impl DiskArtifacts {
-    /// The artifacts in `directory`, which is created if it is missing. Uploads that a crash left unfinished are removed,
-    /// so no other process may be using the directory.
+    /// The artifacts in `directory`, which is created if it is missing. Uploads that a crash left unfinished and that
+    /// cannot go on are removed, so no other process may be using the directory.
     ///
     /// Whatever is not a proof is refused once it would leave less than `keep_free` bytes on the disk: work that was
     /// accepted can then still be delivered. Proofs are refused below a quarter of it: the database, which knows what was
@@ -59,14 +64,18 @@ impl DiskArtifacts {
     /// # Errors
     /// [`ArtifactError::Io`] when the directory cannot be made, read or written.
     pub fn open(directory: impl Into<PathBuf>, keep_free: u64) -> Result<Self, ArtifactError> {
-        let root = Root { directory: directory.into(), keep_free };
+        let root = Root { directory: directory.into(), keep_free, turns: Turns::default() };
         let incoming = root.incoming();
         for directory in ArtifactKind::ALL.map(|kind| root.kind(kind)).iter().chain([&incoming]) {
             durable::create_directory(directory).map_err(trouble("create", directory))?;
         }
         durable::sync_directory(&root.directory).map_err(trouble("sync", &root.directory))?;
         for entry in fs::read_dir(&incoming).map_err(trouble("list", &incoming))? {
-            let path = entry.map_err(trouble("list", &incoming))?.path();
+            let entry = entry.map_err(trouble("list", &incoming))?;
+            if entry.file_name().to_str().and_then(partial::id_of).is_some() {
+                continue;
+            }
+            let path = entry.path();
             fs::remove_file(&path).map_err(trouble("remove", &path))?;
         }
         Ok(Self { root: Arc::new(root) })
@@ -80,6 +89,10 @@ impl Root {
 
     fn kind(&self, kind: ArtifactKind) -> PathBuf {
         self.directory.join(kind.name())
+    }
+
+    fn partial(&self, id: ArtifactId) -> PathBuf {
+        self.incoming().join(partial::name(id))
     }
 
     /// An id has one spelling, of letters, digits, `_` and `-`: it cannot leave the directory.
@@ -113,8 +126,44 @@ impl ArtifactFiles for DiskArtifacts {
     async fn begin(&self, id: ArtifactId, limit: u64) -> Result<Box<dyn Upload>, ArtifactError> {
         let root = Arc::clone(&self.root);
         let staged = off_the_runtime(move || Staged::create(root, id)).await?;
-        let stage = Stage::Ready(Box::new(staged));
-        Ok(Box::new(DiskUpload { id, limit, received: 0, buffer: Vec::new(), stage }))
+        Ok(Box::new(DiskUpload::of(staged, limit)))
+    }
+
+    async fn partial(&self, id: ArtifactId) -> Result<u64, ArtifactError> {
+        let root = Arc::clone(&self.root);
+        off_the_runtime(move || {
+            let _turn = root.turns.take(id);
+            let path = root.partial(id);
+            let metadata = found(fs::metadata(&path)).map_err(trouble("look at", &path))?;
+            Ok(metadata.map_or(0, |metadata| metadata.len()))
+        })
+        .await
+    }
+
+    async fn resume(
+        &self,
+        id: ArtifactId,
+        offset: u64,
+        announced: Announced,
+    ) -> Result<Box<dyn Upload>, ArtifactError> {
+        let root = Arc::clone(&self.root);
+        let staged = off_the_runtime(move || Staged::resume(root, id, offset, announced)).await?;
+        Ok(Box::new(DiskUpload::of(staged, announced.size)))
+    }
+
+    async fn discard(&self, id: ArtifactId) -> Result<(), ArtifactError> {
+        let root = Arc::clone(&self.root);
+        off_the_runtime(move || {
+            let _turn = root.turns.take(id);
+            let path = root.partial(id);
+            found(fs::remove_file(&path)).map(drop).map_err(trouble("remove", &path))
+        })
+        .await
+    }
+
+    async fn partials(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError> {
+        let incoming = self.root.incoming();
+        off_the_runtime(move || listed(&incoming, partial::id_of)).await
     }
 
     async fn open(&self, id: ArtifactId, range: Range<u64>) -> Result<Option<Reader>, ArtifactError> {
@@ -186,19 +235,11 @@ impl ArtifactFiles for DiskArtifacts {
     async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError> {
         let root = Arc::clone(&self.root);
         off_the_runtime(move || {
-            let mut listed = HashMap::new();
+            let mut all = HashMap::new();
             for directory in ArtifactKind::ALL.map(|kind| root.kind(kind)) {
-                for entry in fs::read_dir(&directory).map_err(trouble("list", &directory))? {
-                    let entry = entry.map_err(trouble("list", &directory))?;
-                    // Whatever else lies there is someone else's.
-                    let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-                    let written = entry.metadata().and_then(|metadata| metadata.modified());
-                    if let Some(written) = found(written).map_err(trouble("look at", &entry.path()))? {
-                        listed.insert(id, written);
-                    }
-                }
+                all.extend(listed(&directory, |name| name.parse().ok())?);
             }
-            Ok(listed)
+            Ok(all)
         })
         .await
     }
@@ -225,6 +266,10 @@ enum Stage {
 }
 
 impl DiskUpload {
+    fn of(staged: Staged, limit: u64) -> Self {
+        Self { id: staged.id, limit, received: staged.size, buffer: Vec::new(), stage: Stage::Ready(Box::new(staged)) }
+    }
+
     /// The staged file, once the write under way is done.
     async fn ready(&mut self) -> Result<Box<Staged>, ArtifactError> {
         match mem::replace(&mut self.stage, Stage::Over) {
@@ -268,6 +313,12 @@ impl Upload for DiskUpload {
         if self.buffer.len() >= CHUNK { self.hand_over_buffer().await } else { Ok(()) }
     }
 
+    async fn suspend(mut self: Box<Self>) -> Result<(), ArtifactError> {
+        let mut staged = self.ready().await?;
+        let rest = mem::take(&mut self.buffer);
+        off_the_runtime(move || if staged.resumable.is_some() { staged.append(&rest) } else { Ok(()) }).await
+    }
+
     async fn publish(mut self: Box<Self>, expected: Option<Digest>) -> Result<Published, ArtifactError> {
         let mut staged = self.ready().await?;
         let rest = mem::take(&mut self.buffer);
@@ -279,15 +330,24 @@ impl Upload for DiskUpload {
     }
 }
 
-/// A file in `incoming/`. Removed when dropped.
+/// A file in `incoming/`. Removed when dropped, unless the upload can go on.
 struct Staged {
     root: Arc<Root>,
     id: ArtifactId,
     /// `None` once it is removed.
     file: Option<File>,
     path: PathBuf,
-    digest: Hasher,
+    /// `None` when some of the bytes came earlier: then the file is read before it is published.
+    digest: Option<Hasher>,
     size: u64,
+    /// Of an upload that can go on, as long as it can.
+    resumable: Option<Resumable>,
+}
+
+#[derive(Clone)]
+struct Resumable {
+    announced: Announced,
+    turn: Arc<Turn>,
 }
 
 impl Staged {
@@ -298,7 +358,26 @@ impl Staged {
         let incoming = root.incoming();
         let (file, path) =
             durable::create_unfinished(&incoming, &id.to_string()).map_err(trouble("create a file in", &incoming))?;
-        Ok(Self { root, id, file: Some(file), path, digest: Hasher::default(), size: 0 })
+        Ok(Self { root, id, file: Some(file), path, digest: Some(Hasher::default()), size: 0, resumable: None })
+    }
+
+    fn resume(root: Arc<Root>, id: ArtifactId, offset: u64, announced: Announced) -> Result<Self, ArtifactError> {
+        if !root.has_room(id.kind(), 0)? {
+            return Err(ArtifactError::Full);
+        }
+        let turn = Arc::new(root.turns.take(id));
+        let _mine = turn.hold()?;
+        let path = root.partial(id);
+        let opened = File::options().append(true).create(offset == 0).mode(0o600).open(&path);
+        let opened = found(opened).map_err(trouble("open", &path))?;
+        let there = match &opened {
+            Some(file) => file.metadata().map_err(trouble("read the size of", &path))?.len(),
+            None => 0,
+        };
+        let Some(file) = opened.filter(|_| there == offset) else { return Err(ArtifactError::Offset { id, there }) };
+        let digest = (offset == 0).then(Hasher::default);
+        let resumable = Some(Resumable { announced, turn: Arc::clone(&turn) });
+        Ok(Self { root, id, file: Some(file), path, digest, size: offset, resumable })
     }
 
     fn file(&mut self) -> &mut File {
@@ -311,26 +390,53 @@ impl Staged {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), ArtifactError> {
+        let resumable = self.resumable.clone();
+        let _mine = resumable.as_ref().map(|resumable| resumable.turn.hold()).transpose()?;
         if !self.root.has_room(self.id.kind(), bytes.len())? {
             return Err(ArtifactError::Full);
         }
         self.file().write_all(bytes).map_err(|source| trouble("write to", &self.path)(source))?;
         self.crash_point("artifact.mid_stream", "result.mid_stream");
-        self.digest.update(bytes);
+        if let Some(digest) = &mut self.digest {
+            digest.update(bytes);
+        }
         self.size += bytes.len() as u64;
         Ok(())
     }
 
+    /// Nothing is left of it in `incoming/` when this is done, unless the trouble is of a kind that passes.
+    fn publish(mut self, expected: Option<Digest>) -> Result<Published, ArtifactError> {
+        let resumable = self.resumable.clone();
+        let _mine = resumable.as_ref().map(|resumable| resumable.turn.hold()).transpose()?;
+        let outcome = self.move_to_its_id(expected);
+        if resumable.is_some() && self.resumable.is_none() && self.file.take().is_some() {
+            // While nobody can have begun anew under the same name.
+            remove(&self.path);
+        }
+        outcome
+    }
+
     /// Synced, then moved to its id unless that is taken, then the directory synced: in this order, a crash at any point
     /// shows either nothing or the whole file.
-    fn publish(mut self, expected: Option<Digest>) -> Result<Published, ArtifactError> {
-        let published = Published { digest: self.digest.digest(), size: self.size };
-        if expected.is_some_and(|expected| expected != published.digest) {
+    fn move_to_its_id(&mut self, expected: Option<Digest>) -> Result<Published, ArtifactError> {
+        let published = match &self.digest {
+            Some(digest) => Published { digest: digest.digest(), size: self.size },
+            None => File::open(&self.path).and_then(measure).map_err(trouble("read", &self.path))?,
+        };
+        let Published { digest, size } = published;
+        if self.resumable.take_if(|resumable| resumable.announced != (Announced { digest, size })).is_some() {
+            return Err(ArtifactError::NotAnnounced(self.id));
+        }
+        if expected.is_some_and(|expected| expected != digest) {
+            self.resumable = None;
             return Err(ArtifactError::Conflict(self.id));
         }
         self.crash_point("artifact.after_stage_before_fsync", "result.after_stage_before_fsync");
-        // A failed sync is the end of this file: the kernel may have dropped the pages and would call a second one fine.
-        self.file().sync_all().map_err(|source| trouble("sync", &self.path)(source))?;
+        if let Err(source) = self.file().sync_all() {
+            // A failed sync is the end of this file: the kernel may have dropped the pages and would call a second one fine.
+            self.resumable = None;
+            return Err(trouble("sync", &self.path)(source));
+        }
         self.crash_point("artifact.after_fsync_before_rename", "result.after_fsync_before_rename");
         let target = self.root.file(self.id);
         let moved = match rustix::fs::renameat_with(CWD, &self.path, CWD, &target, RenameFlags::NOREPLACE) {
@@ -348,6 +454,7 @@ impl Staged {
                 let there = File::open(&target).and_then(measure).map_err(trouble("read", &target))?;
                 if there != published {
                     if expected.is_none() {
+                        self.resumable = None;
                         return Err(ArtifactError::Conflict(self.id));
                     }
                     // These bytes are the ones that were stored before; what lies there is damaged.
@@ -357,6 +464,7 @@ impl Staged {
             }
             Err(error) => return Err(trouble("move a file to", &target)(error.into())),
         }
+        self.resumable = None;
         self.crash_point("artifact.after_rename_before_dirsync", "result.after_rename_before_dirsync");
         // Also when someone else moved it there: they may not have come to this yet.
         let directory = self.root.kind(self.id.kind());
@@ -367,12 +475,10 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        let Some(file) = self.file.take() else { return };
+        let Some(file) = self.file.take().filter(|_| self.resumable.is_none()) else { return };
         let path = mem::take(&mut self.path);
         let remove = move || {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(%error, path = %path.display(), "an unfinished upload could not be removed");
-            }
+            remove(&path);
             drop(file); // Frees the blocks, which takes its time for a large file.
         };
         match Handle::try_current() {
@@ -382,8 +488,32 @@ impl Drop for Staged {
     }
 }
 
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(%error, path = %path.display(), "an unfinished upload could not be removed");
+    }
+}
+
 fn stamp(metadata: &fs::Metadata) -> Stamp {
     Stamp { size: metadata.len(), written: metadata.modified().ok() }
+}
+
+/// The artifacts whose names in `directory` are read by `id_of`, and when each was last written to.
+fn listed(
+    directory: &Path,
+    id_of: impl Fn(&str) -> Option<ArtifactId>,
+) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError> {
+    let mut listed = HashMap::new();
+    for entry in fs::read_dir(directory).map_err(trouble("list", directory))? {
+        let entry = entry.map_err(trouble("list", directory))?;
+        // Whatever else lies there is someone else's.
+        let Some(id) = entry.file_name().to_str().and_then(&id_of) else { continue };
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        if let Some(written) = found(written).map_err(trouble("look at", &entry.path()))? {
+            listed.insert(id, written);
+        }
+    }
+    Ok(listed)
 }
 
 /// Digest and size of a file.

@@ -22,7 +22,7 @@ use futures_util::Stream;
 use network_lib::{ArtifactId, ArtifactKind, Digest};
 
 pub use self::{
-    capability::{Action, Capabilities, CapabilityError, KeyFileError},
+    capability::{Action, Announced, Capabilities, CapabilityError, Grant, KeyFileError},
     claims::{Claim, Claims},
     disk::DiskArtifacts,
     intact::{Condition, Intact},
@@ -35,6 +35,26 @@ use crate::class::Class;
 pub trait ArtifactFiles: Send + Sync + 'static {
     /// Begins an upload of at most `limit` bytes. Nobody sees anything of it before it is published.
     async fn begin(&self, id: ArtifactId, limit: u64) -> Result<Box<dyn Upload>, ArtifactError>;
+
+    /// How many bytes are here of an upload that broke off and can go on; none if there is no such upload.
+    ///
+    /// They stay what they are: whatever else is under way to them is over, so that a connection that is dead and does not
+    /// know it holds up nobody.
+    async fn partial(&self, id: ArtifactId) -> Result<u64, ArtifactError>;
+
+    /// Goes on with an upload of the bytes that were `announced`, of which `offset` are here; or begins one that can go on
+    /// later. Whatever else is under way to them is over.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Offset`] when another number of bytes is here.
+    async fn resume(&self, id: ArtifactId, offset: u64, announced: Announced)
+    -> Result<Box<dyn Upload>, ArtifactError>;
+
+    /// Removes what is here of an upload that could go on. One that is under way is over.
+    async fn discard(&self, id: ArtifactId) -> Result<(), ArtifactError>;
+
+    /// The uploads that can go on, and when each was last written to.
+    async fn partials(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError>;
 
     /// The part of the artifact that `range` covers; what of it lies past the end is left out.
     ///
@@ -68,7 +88,7 @@ pub trait ArtifactFiles: Send + Sync + 'static {
     async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError>;
 }
 
-/// An upload under way. Dropped, it leaves nothing behind.
+/// An upload under way. Dropped, it leaves nothing behind; of one that was resumed most of what came stays.
 ///
 /// No method is cancel-safe: after a call that failed or was dropped, the upload is over.
 #[async_trait]
@@ -76,15 +96,20 @@ pub trait Upload: Send {
     /// Appends bytes. Waits while the disk is slower than they come.
     ///
     /// # Errors
-    /// [`ArtifactError::TooLarge`] with the first byte over the limit.
+    /// [`ArtifactError::TooLarge`] with the first byte over the limit, or over what was announced.
     async fn write(&mut self, chunk: Bytes) -> Result<(), ArtifactError>;
+
+    /// Ends it for now. All that came stays for [`ArtifactFiles::resume`], unless it was begun by
+    /// [`ArtifactFiles::begin`].
+    async fn suspend(self: Box<Self>) -> Result<(), ArtifactError>;
 
     /// Makes the bytes visible under their id, whole and durable: after `Ok` they are there after any crash.
     ///
     /// Idempotent: bytes that are there already are fine, whoever brought them.
     ///
     /// # Errors
-    /// [`ArtifactError::Conflict`] when other bytes have this id, or when these are not the ones that were `expected`.
+    /// [`ArtifactError::Conflict`] when other bytes have this id, or when these are not the ones that were `expected`;
+    /// [`ArtifactError::NotAnnounced`] when they are not those that were announced. Nothing of them is kept then.
     async fn publish(self: Box<Self>, expected: Option<Digest>) -> Result<Published, ArtifactError>;
 }
 
@@ -131,6 +156,20 @@ pub enum ArtifactError {
     /// The id has other bytes already.
     #[error("{0} exists already with other content")]
     Conflict(ArtifactId),
+    /// Other bytes came than were announced.
+    #[error("the bytes of {0} are not those that were announced, and nothing of them is kept")]
+    NotAnnounced(ArtifactId),
+    /// The upload cannot go on there.
+    #[error("{there} bytes of {id} are here: an upload goes on from there")]
+    Offset {
+        /// The artifact.
+        id: ArtifactId,
+        /// How many bytes are here.
+        there: u64,
+    },
+    /// Someone else goes on with the upload, or it was removed.
+    #[error("this upload of {0} is over: another one took its place, or it is not needed any more")]
+    TakenOver(ArtifactId),
     /// No room. Passing trouble: nothing was stored.
     #[error("the disk is full, or so nearly that what is left is kept for proofs and for the database")]
     Full,
@@ -151,8 +190,8 @@ impl ArtifactError {
     /// What kind of trouble this is.
     pub const fn class(&self) -> Class {
         match self {
-            Self::TooLarge { .. } => Class::Rejected,
-            Self::Conflict(_) => Class::Conflict,
+            Self::TooLarge { .. } | Self::NotAnnounced(_) => Class::Rejected,
+            Self::Conflict(_) | Self::Offset { .. } | Self::TakenOver(_) => Class::Conflict,
             Self::Full | Self::Io { .. } => Class::Unavailable,
         }
     }

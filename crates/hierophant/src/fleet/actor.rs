@@ -135,7 +135,10 @@ impl FleetActor {
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_RECONCILE) {
             let service = self.service.clone();
-            self.service.tasks.spawn(async move { service.reconcile().await });
+            self.service.tasks.spawn(async move {
+                service.reconcile().await;
+                service.sweep_partials().await;
+            });
         }
     }
 

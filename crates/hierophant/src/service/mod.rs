@@ -8,6 +8,7 @@ mod artifacts;
 mod assign;
 mod cancel;
 mod expire;
+mod partials;
 mod permission;
 mod programs;
 mod recover;

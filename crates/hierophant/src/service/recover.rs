@@ -134,10 +134,8 @@ impl Service {
                         Err(error) => answers.push(Instruction::Cancel { attempt, reason: error.to_string() }),
                     }
                 }
-                Verdict::Deliver => {
-                    leases.extend(request.as_ref().filter(holds).map(|request| lease(request)));
-                    answers.push(self.deliver_instruction(attempt));
-                }
+                // It announces the proof next, and is asked for it then.
+                Verdict::Deliver => leases.extend(request.as_ref().filter(holds).map(|request| lease(request))),
                 Verdict::Forget => answers.push(Instruction::Stored(attempt)),
                 Verdict::Stop(reason) => answers.push(Instruction::Cancel { attempt, reason: reason.to_owned() }),
                 Verdict::Keep => {

@@ -9,7 +9,7 @@ use network_lib::{
 };
 
 use super::{ChangeError, Service};
-use crate::store::AttemptRecord;
+use crate::{artifacts::Announced, store::AttemptRecord};
 
 /// How long an upload address is good for. A worker that needs longer is given a fresh one at its next hello.
 const UPLOAD_TIME: Duration = Duration::from_hours(6);
@@ -58,7 +58,7 @@ impl Service {
                 if self.is_uploaded(attempt, id).await?.is_some_and(|uploaded| uploaded == digest) {
                     return self.begin_check(id, attempt, worker).await;
                 }
-                self.deliver_instruction(attempt)
+                self.deliver_instruction(attempt, Some(Announced { digest, size }))
             }
             Verdict::Continue | Verdict::Resume | Verdict::Keep => return Ok(()),
             Verdict::Forget => Instruction::Stored(attempt),
@@ -68,10 +68,10 @@ impl Service {
         Ok(())
     }
 
-    /// Where a worker is to upload the proof of an attempt.
-    pub(super) fn deliver_instruction(&self, attempt: AttemptId) -> Instruction {
+    /// Where a worker is to upload the proof of an attempt: the bytes that it announced and no others.
+    fn deliver_instruction(&self, attempt: AttemptId, announced: Option<Announced>) -> Instruction {
         let expires = self.clock.now().time.plus(UPLOAD_TIME);
-        Instruction::Deliver { attempt, url: self.capabilities.put_path(proof_artifact(attempt), None, expires) }
+        Instruction::Deliver { attempt, url: self.capabilities.put_path(proof_artifact(attempt), announced, expires) }
     }
 
     /// A worker says that it uploaded a proof: it is checked, whether its attempt holds the request or not.
@@ -81,7 +81,8 @@ impl Service {
             return self.begin_check(id, attempt, worker).await;
         }
         tracing::warn!(attempt.id = %attempt, worker.id = %worker, "a proof was announced and is not here");
-        self.fleet.instruct(worker, self.deliver_instruction(attempt)).await;
+        // What it announced is not remembered. It sends all of it again.
+        self.fleet.instruct(worker, self.deliver_instruction(attempt, None)).await;
         Ok(())
     }
 

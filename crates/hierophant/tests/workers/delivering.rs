@@ -158,3 +158,51 @@ async fn cancelling_stops_the_worker() {
     let mut back = Worker::join_with(&coordinator, 1, vec![in_hand]).await;
     assert!(matches!(back.hear().await, Instruction::Cancel { .. }));
 }
+
+#[tokio::test]
+async fn what_is_left_of_an_upload_stays_while_its_proof_is_wanted_and_no_longer() {
+    let directory = tempfile::tempdir().unwrap();
+    let incoming = directory.path().join("artifacts/incoming");
+    let left = || std::fs::read_dir(&incoming).unwrap().count();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut worker = Worker::join(&coordinator, 1).await;
+    let id = coordinator.submit().await;
+    let assignment = worker.assigned().await;
+    let attempt = assignment.attempt;
+    let proof = good_proof(&assignment);
+    worker.say(Report::Proved { attempt, digest: Digest::of(&proof), size: proof.len() as u64 }).await;
+    let Instruction::Deliver { url, .. } = worker.hear().await else { panic!("the proof is wanted") };
+    let url = format!("http://{}{url}", coordinator.address);
+    let part = reqwest::Client::new().patch(&url).header("content-type", "application/partial-upload");
+    let answer = part.header("upload-offset", 0).body(proof[..10].to_vec()).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["upload-offset"]), (408, &"10".parse().unwrap()));
+    // And of an attempt that was never given to anyone.
+    std::fs::write(incoming.join(format!("proof_{}.partial", "07".repeat(16))), "who knows").unwrap();
+
+    coordinator.service.sweep_partials().await;
+    assert_eq!(left(), 1);
+    let answer = reqwest::Client::new().head(&url).send().await.unwrap();
+    assert_eq!(answer.headers()["upload-offset"], "10");
+
+    coordinator.cancel(id).await;
+    coordinator.service.sweep_partials().await;
+    assert_eq!(left(), 0);
+}
+
+#[tokio::test]
+async fn what_is_left_of_an_upload_goes_after_a_day() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut worker = Worker::join(&coordinator, 1).await;
+    coordinator.submit().await;
+    let attempt = worker.assigned().await.attempt;
+    let partial = directory.path().join(format!("artifacts/incoming/proof_{attempt}.partial"));
+    std::fs::write(&partial, "the beginning").unwrap();
+    coordinator.service.sweep_partials().await;
+    assert!(partial.exists());
+    let file = std::fs::File::options().write(true).open(&partial).unwrap();
+    let written = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(written - std::time::Duration::from_hours(25)).unwrap();
+    coordinator.service.sweep_partials().await;
+    assert!(!partial.exists());
+}

@@ -41,7 +41,7 @@ async fn a_restart_costs_no_proving_time_the_worker_goes_on_and_delivers() {
 }
 
 #[tokio::test]
-async fn a_proof_made_while_the_coordinator_was_away_is_asked_for_at_the_next_hello() {
+async fn a_proof_made_while_the_coordinator_was_away_is_asked_for_in_the_next_session() {
     let directory = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(directory.path()).await;
     let mut worker = Worker::join(&coordinator, 1).await;
@@ -52,9 +52,7 @@ async fn a_proof_made_while_the_coordinator_was_away_is_asked_for_at_the_next_he
 
     let proved = InHand { attempt, request: id, prover: 0, stage: Stage::Proved };
     let mut worker = Worker::join_with(&coordinator, 1, vec![proved]).await;
-    let Instruction::Deliver { url, .. } = worker.hear().await else { panic!("the proof is wanted") };
-    worker.upload(&coordinator, &url, good_proof(&assignment)).await;
-    worker.say(Report::Delivered(attempt)).await;
+    worker.deliver(&coordinator, attempt, good_proof(&assignment)).await;
     assert_eq!(worker.hear().await, Instruction::Stored(attempt));
     coordinator.wait_fulfilled(id).await;
 }
@@ -67,7 +65,8 @@ async fn a_check_that_a_crash_cut_off_is_made_at_the_next_start() {
     let id = coordinator.submit().await;
     let assignment = worker.assigned().await;
     let proof = good_proof(&assignment);
-    worker.say(Report::Proved { attempt: assignment.attempt, digest: Digest::of(&proof), size: 1 }).await;
+    let (attempt, digest, size) = (assignment.attempt, Digest::of(&proof), proof.len() as u64);
+    worker.say(Report::Proved { attempt, digest, size }).await;
     let Instruction::Deliver { url, .. } = worker.hear().await else { panic!("the proof is wanted") };
     worker.upload(&coordinator, &url, proof).await;
     // The coordinator dies between the change to `Verifying` and the verdict.
@@ -103,9 +102,7 @@ async fn work_of_a_worker_that_vanished_goes_to_another_and_its_late_proof_still
     // The first comes back with the proof while the second is at work: first verified proof wins.
     let proved = InHand { attempt: assignment.attempt, request: id, prover: 0, stage: Stage::Proved };
     let mut first = Worker::join_with(&coordinator, 1, vec![proved]).await;
-    let Instruction::Deliver { url, .. } = first.hear().await else { panic!("a late proof is wanted") };
-    first.upload(&coordinator, &url, good_proof(&assignment)).await;
-    first.say(Report::Delivered(assignment.attempt)).await;
+    first.deliver(&coordinator, assignment.attempt, good_proof(&assignment)).await;
     assert_eq!(first.hear().await, Instruction::Stored(assignment.attempt));
     let state = coordinator.wait_fulfilled(id).await;
     assert!(matches!(state, RequestState::Fulfilled { attempt, .. } if attempt == assignment.attempt));

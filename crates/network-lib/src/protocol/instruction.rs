@@ -80,7 +80,7 @@ pub enum Instruction {
     Deliver {
         /// The attempt.
         attempt: AttemptId,
-        /// Where to PUT it. Holds a capability: not for logs.
+        /// Where to upload it, by PUT or from where it broke off. Holds a capability: not for logs.
         url: String,
     },
     /// How the attempt ended is recorded, and its proof is safe or not needed: forget the attempt.

@@ -323,6 +323,22 @@ fn while_the_disk_is_full_no_prover_is_offered_and_what_is_in_hand_goes_on() {
 }
 
 #[test]
+fn a_proof_that_is_damaged_before_it_is_delivered_fails_its_attempt() {
+    let mut hand = hand();
+    hand.apply(ready());
+    for event in [assigned(1), fetched(1), proved(1)] {
+        hand.apply(event);
+    }
+    said(&mut hand, Instant::now());
+    hand.apply(Event::DeliveryAsked { attempt: id(1), url: "/there".to_owned() });
+    assert_eq!(names(&hand.apply(Event::Damaged { attempt: id(1) })), ["write failed"]);
+    let told = said(&mut hand, Instant::now()).pop();
+    let cause = "worker fault: the proof was damaged on the worker's disk before it was delivered";
+    assert!(matches!(&told, Some(Report::Failed(_, fault)) if fault.to_string() == cause), "{told:?}");
+    assert_eq!(names(&hand.apply(Event::Damaged { attempt: id(1) })), [""; 0]);
+}
+
+#[test]
 fn draining_is_said_in_every_session() {
     let mut hand = hand();
     hand.apply(Event::Drain);
@@ -342,6 +358,7 @@ fn events() -> impl Strategy<Value = Event> {
         4 => attempt.clone().prop_map(fetched),
         1 => attempt.clone().prop_map(|a| Event::Fetched { attempt: id(a), outcome: Err(Fault::worker("no")) }),
         1 => (attempt.clone(), any::<bool>()).prop_map(|(a, is_done)| Event::Uploaded { attempt: id(a), is_done }),
+        1 => attempt.clone().prop_map(|a| Event::Damaged { attempt: id(a) }),
         3 => (0_usize..2).prop_map(|prover| {
             Event::Prover { prover, report: ProverReport::Ready(profile(&[ProofMode::Core])) }
         }),

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use network_lib::{ArtifactId, ArtifactKind};
 use tokio::task::JoinError;
 
+use super::resuming::UPLOAD_OFFSET;
 use crate::{
     api::status::http_status,
     artifacts::{ArtifactError, CapabilityError},
@@ -37,6 +38,26 @@ pub(super) enum Refusal {
         humantime::format_duration(*time)
     )]
     TooSlow { received: u64, time: Duration },
+    #[error("the upload broke off or came too slowly: {there} bytes are here; go on from there")]
+    BrokeOff { there: u64 },
+    #[error("the upload does not go on there: {there} bytes are here; go on from there")]
+    Offset { there: u64 },
+    #[error("the upload is over here: another one of the same proof took its place, or it is not needed any more")]
+    TakenOver,
+    #[error("what came is being stored: ask again in a moment")]
+    Finishing,
+    #[error(
+        "the bytes that came of {id} are not those that its worker announced, perhaps since a crash damaged those that were \
+         here before; they were thrown away: send it again from the start"
+    )]
+    NotAnnounced { id: ArtifactId },
+    #[error("an upload to this URL cannot be gone on with: send the whole artifact by PUT")]
+    NotResumable,
+    #[error(
+        "a part of an upload needs the headers `Content-Type: application/partial-upload` and `Upload-Offset` with the \
+         number of bytes that are here, which HEAD tells"
+    )]
+    PartHeaders,
     #[error("other bytes were uploaded to this URL before, and they stay: ask for a new URL (CreateArtifact)")]
     Conflict,
     #[error("there is no such range: ask for one range inside its {size} bytes, as in `Range: bytes=0-99`")]
@@ -69,6 +90,9 @@ impl From<ArtifactError> for Refusal {
         match error {
             ArtifactError::TooLarge { id, limit } => Self::TooLarge { kind: id.kind(), limit },
             ArtifactError::Conflict(_) => Self::Conflict,
+            ArtifactError::NotAnnounced(id) => Self::NotAnnounced { id },
+            ArtifactError::Offset { there, .. } => Self::Offset { there },
+            ArtifactError::TakenOver(_) => Self::TakenOver,
             ArtifactError::Full => Self::Full,
             ArtifactError::Io { .. } => Self::Files(error),
         }
@@ -93,13 +117,19 @@ impl Refusal {
             Self::NotFound => http_status(Class::NotFound),
             Self::Capability(_) => http_status(Class::Denied),
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Empty | Self::CutOff { .. } => http_status(Class::Rejected),
-            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Conflict => http_status(Class::Conflict),
+            Self::Empty | Self::CutOff { .. } | Self::PartHeaders => http_status(Class::Rejected),
+            Self::TooSlow { .. } | Self::BrokeOff { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Conflict | Self::Offset { .. } | Self::TakenOver => http_status(Class::Conflict),
+            Self::NotAnnounced { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotResumable => StatusCode::METHOD_NOT_ALLOWED,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::BeingRemoved | Self::Busy | Self::Full | Self::Files(_) | Self::Rows(_) | Self::Stopped { .. } => {
-                http_status(Class::Unavailable)
-            }
+            Self::BeingRemoved
+            | Self::Finishing
+            | Self::Busy
+            | Self::Full
+            | Self::Files(_)
+            | Self::Rows(_)
+            | Self::Stopped { .. } => http_status(Class::Unavailable),
             Self::DamagedRow(_) | Self::Lost { .. } => http_status(Class::Internal),
             Self::Gone { .. } => StatusCode::GONE,
         }
@@ -108,9 +138,18 @@ impl Refusal {
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Self::Range { size } = self {
-            let size = HeaderValue::try_from(format!("bytes */{size}")).expect("digits make a header value");
-            headers.insert(header::CONTENT_RANGE, size);
+        match self {
+            Self::Range { size } => {
+                let size = HeaderValue::try_from(format!("bytes */{size}")).expect("digits make a header value");
+                headers.insert(header::CONTENT_RANGE, size);
+            }
+            Self::Offset { there } | Self::BrokeOff { there } => {
+                headers.insert(UPLOAD_OFFSET, HeaderValue::from(*there));
+            }
+            Self::NotResumable => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET,HEAD,PUT"));
+            }
+            _ => {}
         }
         headers
     }
@@ -121,7 +160,10 @@ impl Refusal {
 
     /// Whether nothing more will come of the body that is being refused.
     pub(super) const fn is_the_body_over(&self) -> bool {
-        matches!(self, Self::Empty | Self::CutOff { .. } | Self::TooSlow { .. } | Self::Stopped { .. })
+        matches!(
+            self,
+            Self::Empty | Self::CutOff { .. } | Self::TooSlow { .. } | Self::BrokeOff { .. } | Self::Stopped { .. }
+        )
     }
 
     /// Logs what the operator should know: someone must act on a full disk and on damage; a client's own trouble is
@@ -132,7 +174,9 @@ impl Refusal {
             Self::Full | Self::Files(_) | Self::DamagedRow(_) | Self::Lost { .. } => {
                 tracing::error!(cause, "a transfer failed: {self}");
             }
-            Self::Rows(_) | Self::Busy | Self::Stopped { .. } => tracing::warn!(cause, "a transfer failed: {self}"),
+            Self::Rows(_) | Self::Busy | Self::Stopped { .. } | Self::NotAnnounced { .. } => {
+                tracing::warn!(cause, "a transfer failed: {self}");
+            }
             _ => tracing::debug!(cause, "a transfer was refused: {self}"),
         }
     }

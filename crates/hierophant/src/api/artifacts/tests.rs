@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{future::join_all, stream};
-use hierophant_core::{Moment, Now, Timestamp};
+use hierophant_core::{Moment, Now, Requester, Timestamp};
 use network_lib::Digest;
 use proptest::prelude::*;
 use reqwest::Client;
@@ -22,6 +22,8 @@ use tokio::{
 };
 use tower::ServiceExt as _;
 use url::Url;
+
+mod resuming;
 
 use super::*;
 use crate::{
@@ -122,7 +124,7 @@ async fn app_on(directory: tempfile::TempDir, rows: Arc<Rows>, limits: ArtifactL
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serve = axum::serve(listener, router(api.clone())).into_future();
-    drop(api.finishing.spawn(serve)); // Ends with the test's runtime.
+    drop(api.tasks.spawn(serve)); // Ends with the test's runtime.
     let base = format!("http://{address}").parse().unwrap();
     TestApp { base, address, api, capabilities, clock, rows, directory, client: Client::new(), lost }
 }

@@ -17,6 +17,14 @@ fn owner(number: u8) -> Requester {
     Requester::new([number; 20])
 }
 
+fn owned(owner: Option<Requester>) -> Grant {
+    Grant { owner, announced: None }
+}
+
+fn announced(number: u8, size: u64) -> Announced {
+    Announced { digest: Digest::new([number; 32]), size }
+}
+
 fn at(secs: u64) -> Timestamp {
     Timestamp::from_secs(secs)
 }
@@ -31,14 +39,24 @@ fn a_capability_says_what_whom_and_until_when() {
     assert_eq!(url.path(), format!("/artifacts/{}", id(1)));
     let query = url.query().unwrap();
     assert!(query.starts_with("expires=100&owner=0x0202020202020202020202020202020202020202&signature="), "{query}");
-    assert_eq!(capabilities().check(Action::Put, id(1), url.query(), at(99)), Ok(Some(owner(2))));
+    assert_eq!(capabilities().check(Action::Put, id(1), url.query(), at(99)), Ok(owned(Some(owner(2)))));
+}
+
+#[test]
+fn a_capability_of_a_worker_says_which_bytes_it_is_for() {
+    let path = capabilities().put_path(id(1), Some(announced(2, 77)), at(100));
+    let query = path.split_once('?').map(|(_, query)| query);
+    assert!(
+        query.unwrap().starts_with(&format!("expires=100&digest={}&size=77&signature=", "02".repeat(32))),
+        "{path}"
+    );
+    let grant = Grant { owner: None, announced: Some(announced(2, 77)) };
+    assert_eq!(capabilities().check(Action::Put, id(1), query, at(99)), Ok(grant));
 }
 
 #[test]
 fn the_relative_form_is_the_absolute_one_without_its_base() {
     let capabilities = capabilities();
-    let url = capabilities.put_url(&base(), id(1), None, at(100));
-    assert_eq!(base().join(&capabilities.put_path(id(1), None, at(100))).unwrap(), url);
     let url = capabilities.get_url(&base(), id(1), at(100));
     assert_eq!(base().join(&capabilities.get_path(id(1), at(100))).unwrap(), url);
 }
@@ -55,7 +73,7 @@ fn a_base_with_a_path_of_its_own_keeps_it() {
 fn a_capability_expires_with_its_second_and_says_how_long_ago() {
     let path = capabilities().get_path(id(1), at(100));
     let query = path.split_once('?').map(|(_, query)| query);
-    assert_eq!(capabilities().check(Action::Get, id(1), query, at(99)), Ok(None));
+    assert_eq!(capabilities().check(Action::Get, id(1), query, at(99)), Ok(Grant::default()));
     let error = capabilities().check(Action::Get, id(1), query, at(190)).unwrap_err();
     assert_eq!(error.to_string(), "this URL expired 1m 30s ago: ask for a new one (CreateArtifact)");
     assert!(capabilities().check(Action::Get, id(1), query, at(100)).is_err());
@@ -72,33 +90,35 @@ fn the_key_is_not_shown() {
     assert_eq!(format!("{:?}", capabilities()), "Capabilities(key not shown)");
 }
 
-fn query(action: Action, owner: Option<Requester>, expires: u64) -> String {
-    capabilities().query(action, id(1), owner, expires)
+fn query(action: Action, grant: Grant, expires: u64) -> String {
+    capabilities().query(action, id(1), grant, expires)
 }
 
 fn some_action() -> impl Strategy<Value = Action> {
     prop::sample::select(vec![Action::Put, Action::Get])
 }
 
-fn some_owner() -> impl Strategy<Value = Option<Requester>> {
-    prop::option::of(any::<[u8; 20]>().prop_map(Requester::new))
+fn some_grant() -> impl Strategy<Value = Grant> {
+    let owner = prop::option::of(any::<[u8; 20]>().prop_map(Requester::new));
+    let announced = any::<([u8; 32], u64)>().prop_map(|(digest, size)| Announced { digest: Digest::new(digest), size });
+    (owner, prop::option::of(announced)).prop_map(|(owner, announced)| Grant { owner, announced })
 }
 
 proptest! {
     #[test]
     fn what_was_signed_is_allowed_until_it_expires(
-        action in some_action(), owner in some_owner(), expires in 1..u64::MAX / 1000, before in 1_u64..,
+        action in some_action(), grant in some_grant(), expires in 1..u64::MAX / 1000, before in 1_u64..,
     ) {
         let now = at(expires.saturating_sub(before));
-        let allowed = capabilities().check(action, id(1), Some(&query(action, owner, expires)), now);
-        prop_assert_eq!(allowed, Ok(owner));
+        let allowed = capabilities().check(action, id(1), Some(&query(action, grant, expires)), now);
+        prop_assert_eq!(allowed, Ok(grant));
     }
 
     #[test]
     fn a_query_with_any_changed_byte_is_refused(
-        action in some_action(), owner in some_owner(), expires in 1_u64.., place: prop::sample::Index, byte in 0x20_u8..0x7f,
+        action in some_action(), grant in some_grant(), expires in 1_u64.., place: prop::sample::Index, byte in 0x20_u8..0x7f,
     ) {
-        let mut changed = query(action, owner, expires).into_bytes();
+        let mut changed = query(action, grant, expires).into_bytes();
         let place = place.index(changed.len());
         prop_assume!(changed[place] != byte);
         changed[place] = byte;
@@ -109,9 +129,9 @@ proptest! {
 
     #[test]
     fn a_query_that_is_cut_or_continued_is_refused(
-        action in some_action(), owner in some_owner(), expires in 1_u64.., cut: prop::sample::Index, more in "[&=a-z0-9]{1,9}",
+        action in some_action(), grant in some_grant(), expires in 1_u64.., cut: prop::sample::Index, more in "[&=a-z0-9]{1,9}",
     ) {
-        let whole = query(action, owner, expires);
+        let whole = query(action, grant, expires);
         let cut = &whole[..cut.index(whole.len())];
         prop_assert!(capabilities().check(action, id(1), Some(cut), at(0)).is_err());
         let continued = format!("{whole}{more}");
@@ -119,11 +139,11 @@ proptest! {
     }
 
     #[test]
-    fn a_signature_is_for_no_other_action_artifact_owner_time_or_key(
-        owner in some_owner(), other_owner in some_owner(), expires in 1_u64.., other_expires in 1_u64..,
+    fn a_signature_is_for_no_other_action_artifact_owner_bytes_time_or_key(
+        grant in some_grant(), other_grant in some_grant(), expires in 1_u64.., other_expires in 1_u64..,
         other_id in any::<[u8; 16]>(), key in any::<[u8; 32]>(),
     ) {
-        let signed = query(Action::Put, owner, expires);
+        let signed = query(Action::Put, grant, expires);
         let check = |capabilities: &Capabilities, action, id, query: &str| {
             capabilities.check(action, id, Some(query), at(0))
         };
@@ -140,8 +160,8 @@ proptest! {
             prop_assert_eq!(check(&Capabilities::new(key), Action::Put, id(1), &signed), refused.clone());
         }
         let mut claim = Claim::read(&signed).unwrap();
-        (claim.owner, claim.expires) = (other_owner, other_expires);
-        if (owner, expires) != (other_owner, other_expires) {
+        (claim.grant, claim.expires) = (other_grant, other_expires);
+        if (grant, expires) != (other_grant, other_expires) {
             prop_assert_eq!(check(&capabilities(), Action::Put, id(1), &claim.write()), refused);
         }
     }
@@ -159,7 +179,7 @@ fn a_key_file_is_made_once_for_this_user_only_and_read_from_then_on() {
     let made = Capabilities::load_or_create(&path).unwrap();
     let read = Capabilities::load_or_create(&path).unwrap();
     let url = made.put_url(&base(), id(1), None, at(100));
-    assert_eq!(read.check(Action::Put, id(1), url.query(), at(1)), Ok(None));
+    assert_eq!(read.check(Action::Put, id(1), url.query(), at(1)), Ok(Grant::default()));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read(&path).unwrap().len(), 32);
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");

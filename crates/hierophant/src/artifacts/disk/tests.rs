@@ -72,6 +72,50 @@ async fn what_a_crash_left_unfinished_is_removed_at_the_next_start_and_nothing_e
 }
 
 #[tokio::test]
+async fn an_upload_that_can_go_on_is_kept_over_a_crash_as_far_as_it_was_written() {
+    let disk = disk();
+    let bytes = contract::pattern(4 * CHUNK);
+    let announced = Announced { digest: Digest::of(&bytes), size: bytes.len() as u64 };
+    let mut torn = disk.files.resume(artifact(1), 0, announced).await.unwrap();
+    torn.write(Bytes::copy_from_slice(&bytes[..CHUNK])).await.unwrap();
+    torn.write(Bytes::copy_from_slice(&bytes[CHUNK..2 * CHUNK])).await.unwrap();
+    // As after a crash: nobody writes what is in hand.
+    mem::forget(torn);
+
+    let restarted = DiskArtifacts::open(disk.directory.path(), 0).unwrap();
+
+    let there = usize::try_from(restarted.partial(artifact(1)).await.unwrap()).unwrap();
+    assert!((CHUNK..=2 * CHUNK).contains(&there), "{there}");
+    let mut upload = restarted.resume(artifact(1), there as u64, announced).await.unwrap();
+    upload.write(Bytes::copy_from_slice(&bytes[there..])).await.unwrap();
+    assert_eq!(upload.publish(None).await.unwrap().digest, announced.digest);
+    assert_eq!(disk.incoming(), 0);
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_an_upload_begins_anew() {
+    let disk = disk();
+    contract::bring_part(&disk.files, artifact(1), b"bytes", 0..5).await;
+    let announced = Announced { digest: Digest::of(b"bytes"), size: 5 };
+    let mut staged = Staged::resume(Arc::clone(&disk.files.root), artifact(1), 5, announced).unwrap();
+    staged.file = Some(File::options().write(true).open("/dev/null").unwrap()); // Cannot be synced.
+    let error = staged.publish(None).unwrap_err();
+    assert!(matches!(error, ArtifactError::Io { doing: "sync", .. }), "{error:?}");
+    assert_eq!(disk.incoming(), 0);
+}
+
+#[tokio::test]
+async fn an_upload_that_finds_its_bytes_stored_already_leaves_nothing() {
+    let disk = disk();
+    store(&disk.files, artifact(1), b"bytes").await.unwrap();
+    contract::bring_part(&disk.files, artifact(1), b"bytes", 0..5).await;
+    let announced = Announced { digest: Digest::of(b"bytes"), size: 5 };
+    disk.files.resume(artifact(1), 5, announced).await.unwrap().publish(None).await.unwrap();
+    assert_eq!(disk.incoming(), 0);
+    assert_eq!(read(&disk.files, artifact(1), 0..99).await.unwrap(), b"bytes");
+}
+
+#[tokio::test]
 async fn a_full_disk_is_said_to_be_full_and_keeps_nothing() {
     let disk = disk();
     let mut staged = disk.staged_on("/dev/full", artifact(1));
