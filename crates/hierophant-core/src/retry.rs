@@ -38,9 +38,7 @@ impl Tries {
     pub const fn troubles(&self) -> u32 {
         self.failed.saturating_add(self.lost.saturating_sub(2))
     }
-}
 
-impl Tries {
     /// These tries and one more, by `worker`, which ended with a fault of `class`.
     #[must_use]
     pub fn after(&self, worker: WorkerId, class: FaultClass) -> Self {
