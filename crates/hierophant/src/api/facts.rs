@@ -249,7 +249,9 @@ impl From<HistoryRow> for HistoryEntry {
 }
 
 async fn request(State(service): State<Service>, Path(id): Path<String>) -> Result<Json<RequestDetails>, Failure> {
-    let id: RequestId = id.parse().map_err(|error| Failure::Id(format!("{error}")))?;
+    // As the SDK and explorers write it, or as it is written here.
+    let id: RequestId =
+        id.strip_prefix("0x").unwrap_or(&id).parse().map_err(|error| Failure::Id(format!("{error}")))?;
     let request = service.store.request(id).await?.ok_or(Failure::Unknown(id))?;
     let attempts: Vec<AttemptId> = request.state.holders().map(|holder| holder.attempt).collect();
     let progress = service

@@ -79,6 +79,7 @@ async fn a_request_in_a_mode_that_nobody_proves_waits_and_says_so() {
 }
 
 #[tokio::test]
+    assert_eq!(coordinator.facts(&format!("/requests/0x{id}")).await, page, "as the SDK writes ids");
 async fn a_guests_panic_ends_the_request_with_its_words() {
     let directory = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(directory.path()).await;
