@@ -118,6 +118,11 @@ impl Requests for LiveStore {
         .await
     }
 
+    async fn standing_for(&self, fingerprint: Digest) -> Result<Option<Arc<Request>>, StorageError> {
+        self.life.wait(0, 3).await;
+        self.life.world().store().standing_for(fingerprint).await
+    }
+
     async fn request(&self, id: RequestId) -> Result<Option<Arc<Request>>, StorageError> {
         self.life.go_on().await;
         self.life.world().store().request(id).await

@@ -309,15 +309,19 @@ async fn an_absurd_deadline_is_taken_back_to_the_longest_that_is_kept() {
 async fn a_full_queue_says_try_later_in_the_one_way_that_the_sdk_retries() {
     let network = Network::start_with(|settings| settings.max_queued_requests = 2).await;
     let mut client = network.client(1).await;
+    let first = client.ask(&RequestProofBody { cycle_limit: 1, ..good.clone() }).await.unwrap();
     let good = client.good_body(&network).await;
     let mut refused = None;
-    for cycle_limit in 1..1000 {
+    for cycle_limit in 2..1000 {
         if let Err(status) = client.ask(&RequestProofBody { cycle_limit, ..good.clone() }).await {
             refused = Some(status);
             break;
         }
     }
     let result: Result<(), _> = Err(refused.expect("the queue has no bound"));
+    // What was accepted before is found, however many wait.
+    let again = RequestProofBody { cycle_limit: 1, nonce: 7, ..good };
+    assert_eq!(client.ask(&again).await.unwrap(), first);
     assert_refused(result, Code::Unavailable, "2 requests wait already, which is as many as may: ask again later");
 }
 

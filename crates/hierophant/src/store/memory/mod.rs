@@ -37,6 +37,10 @@ impl Requests for MemoryStore {
         self.facts().submit(new)
     }
 
+    async fn standing_for(&self, fingerprint: Digest) -> Result<Option<Arc<Request>>, StorageError> {
+        Ok(self.facts().standing_for(fingerprint))
+    }
+
     async fn request(&self, id: RequestId) -> Result<Option<Arc<Request>>, StorageError> {
         Ok(self.facts().request(id))
     }
