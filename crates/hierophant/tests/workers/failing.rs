@@ -5,7 +5,7 @@ use std::time::Duration;
 use hierophant_core::{FaultPolicy, FleetSettings, RequestState};
 use network_lib::{
     Fault,
-    protocol::{InHand, Instruction, Report, Stage},
+    protocol::{EvictionCode, InHand, Instruction, Report, Stage},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -99,7 +99,8 @@ async fn a_worker_that_breaks_everything_is_evicted_told_of_and_remembered() {
         worker.say(Report::Failed(attempt, Fault::worker("the prover crashed"))).await;
         assert_eq!(worker.hear_unless_prefetch().await, Instruction::Stored(attempt));
     }
-    let Instruction::Evicted { reason } = worker.hear_unless_prefetch().await else { panic!("it is evicted") };
+    let Instruction::Evicted { code, reason } = worker.hear_unless_prefetch().await else { panic!("it is evicted") };
+    assert_eq!(code, Some(EvictionCode::Faults));
     assert!(reason.starts_with("it failed at 3 requests in a row"), "{reason}");
 
     let (mut call, _) = magister.accept().await.unwrap();
