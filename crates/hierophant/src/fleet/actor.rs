@@ -185,9 +185,7 @@ impl FleetActor {
                 self.service.tasks.spawn(async move { service.expire(request).await });
             }
             Effect::Close { session, reason } => self.close(session, reason.to_owned(), Outbound::Close(reason)),
-            Effect::Note { worker, standing } => {
-                self.service.tasks.spawn(async move { service.note_standing(worker, &standing).await });
-            }
+            Effect::Note { worker, standing } => service.note_standing(worker, standing),
             Effect::Evict { worker, session, reason } => {
                 tracing::error!(worker.id = %worker, reason, "a worker is evicted: look at its log, and run contemplant doctor there");
                 let told = Outbound::Instruction(Instruction::Evicted {

@@ -1,6 +1,10 @@
 //! Where store and fleet are brought together: at the start, when a worker says hello, and every now and then.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use hierophant_core::{Event, HeldLease, Holder, QueuedRequest, Request, RequestState, Standing, Verdict, reconcile};
 use network_lib::{
@@ -28,6 +32,21 @@ impl Service {
     /// Tells a fresh fleet of every open request, and takes up the checks that a crash cut off.
     ///
     /// # Errors
+/// What is held against workers, on its way to the store.
+#[derive(Default)]
+pub(crate) struct Standings {
+    /// The latest of each worker that is not being written yet.
+    due: Mutex<BTreeMap<WorkerId, Standing>>,
+    /// Whoever holds it writes.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Standings {
+    fn due(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Standing>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
     /// [`StorageError`] when the store cannot be read: then there is nothing to start from.
     pub async fn recover(&self) -> Result<usize, StorageError> {
         let open = self.store.open_requests().await?;
@@ -168,11 +187,20 @@ impl Service {
         }
     }
 
-    /// Notes what is held against a worker, for the next start.
-    pub(crate) async fn note_standing(&self, worker: WorkerId, standing: &Standing) {
-        if let Err(error) = self.store.note_standing(worker, standing).await {
-            tracing::warn!(worker.id = %worker, error = %error, "a worker's standing was not recorded");
-        }
+    /// Notes what is held against a worker, for the next start. Of several notes the last one is what stays: they are
+    /// written in turn, each time the latest there is.
+    pub(crate) fn note_standing(&self, worker: WorkerId, standing: Standing) {
+        self.standings.due().insert(worker, standing);
+        let service = self.clone();
+        self.tasks.spawn(async move {
+            let _turn = service.standings.turn.lock().await;
+            let due = std::mem::take(&mut *service.standings.due());
+            for (worker, standing) in due {
+                if let Err(error) = service.store.note_standing(worker, &standing).await {
+                    tracing::warn!(worker.id = %worker, error = %error, "a worker's standing was not recorded");
+                }
+            }
+        });
     }
 
     /// Notes for people that a worker left.
