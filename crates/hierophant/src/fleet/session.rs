@@ -164,7 +164,12 @@ async fn serve(
             return End::Told("the coordinator's store is not available");
         }
     };
+    let held: Vec<_> = leases.iter().map(|lease| (lease.work.id, lease.attempt)).collect();
     service.fleet.join(session, profile, peer.to_string(), leases, standing, mailbox).await;
+    if service.release_outdated(held).await {
+        // Its next hello is answered by what is true by then.
+        return End::Told("an attempt of the worker ended while it was welcomed");
+    }
     for answer in answers {
         if let Err(end) = send(sink, answer).await {
             return end;

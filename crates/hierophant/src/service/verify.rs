@@ -7,6 +7,7 @@ use network_lib::{AttemptId, Fault, RequestId, WorkerId, crash_point, protocol::
 use proving::{VerifyError, VerifyOrder};
 
 use super::{ChangeError, Service, report::proof_artifact};
+use crate::store::StorageError;
 
 /// Longest pause between two tries to check a proof while the verifier is not available.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -42,7 +43,17 @@ impl Service {
         let mut pause = Duration::from_millis(500);
         let mut is_overdue = false;
         loop {
-            let Ok(Some(request)) = self.store.request(id).await else { return };
+            let request = match self.store.request(id).await {
+                Ok(Some(request)) => request,
+                // Nobody else would check the proof of an attempt that holds its request no more.
+                Err(StorageError::Unavailable { problem }) => {
+                    tracing::error!(request.id = %id, attempt.id = %attempt, problem, "a check waits for the store");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
+                    continue;
+                }
+                Ok(None) | Err(_) => return,
+            };
             crash_point!("result.after_fsync_before_verify");
             match self.ask_verifier(&request, attempt).await {
                 Outcome::Good { is_mock } => return self.accept(id, attempt, worker, is_mock).await,
