@@ -241,6 +241,11 @@ impl Workers for LiveStore {
         self.life.world().store().worker_record(id).await
     }
 
+    async fn workers_since(&self, since: Timestamp) -> Result<Vec<WorkerId>, StorageError> {
+        self.life.wait(0, 3).await;
+        self.life.world().store().workers_since(since).await
+    }
+
     async fn departed_workers(&self, limit: u32) -> Result<Vec<DepartedWorker>, StorageError> {
         self.life.wait(0, 3).await;
         self.life.world().store().departed_workers(limit).await

@@ -18,6 +18,10 @@ use crate::{fleet::FleetView, store::StorageError};
 /// Younger changes are left alone when store and fleet are compared: the fleet may not have heard of them yet.
 const SETTLING_TIME: Duration = Duration::from_secs(10);
 
+/// Workers that left no longer than this before a start are expected back: what cut them off may have been the end of
+/// this program.
+const LATELY: Duration = Duration::from_mins(2);
+
 /// What is found when a worker says hello.
 pub(crate) struct Welcome {
     /// The attempts that are rightfully its own.
@@ -28,10 +32,6 @@ pub(crate) struct Welcome {
     pub(crate) standing: Standing,
 }
 
-impl Service {
-    /// Tells a fresh fleet of every open request, and takes up the checks that a crash cut off.
-    ///
-    /// # Errors
 /// What is held against workers, on its way to the store.
 #[derive(Default)]
 pub(crate) struct Standings {
@@ -47,8 +47,16 @@ impl Standings {
     }
 }
 
+impl Service {
+    /// Tells a fresh fleet of who was here lately and of every open request, and takes up the checks that a crash cut
+    /// off.
+    ///
+    /// # Errors
     /// [`StorageError`] when the store cannot be read: then there is nothing to start from.
     pub async fn recover(&self) -> Result<usize, StorageError> {
+        for worker in self.store.workers_since(self.clock.now().time.minus(LATELY)).await? {
+            self.fleet.send(Event::Expected { worker }).await;
+        }
         let open = self.store.open_requests().await?;
         for request in &open {
             crash_point!("recover.mid");

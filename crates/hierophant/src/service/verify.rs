@@ -106,13 +106,14 @@ impl Service {
         let stored = Instruction::Stored(attempt);
         crash_point!("result.after_verify_before_tx");
         match self.change_surely(id, |request, now| request.fulfil(attempt, worker, is_mock, now)).await {
-            Ok((_, change)) => {
+            Ok((request, change)) => {
                 crash_point!("result.after_commit_before_ack");
                 tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, is_mock, "a request is fulfilled");
                 if let Happening::Fulfilled { superseded, .. } = change.happening {
                     self.fleet.release(id, superseded, "another proof of this request was accepted first").await;
                 }
                 self.fleet.instruct(worker, stored).await;
+                self.disprove(&request, worker).await;
                 self.fleet.send(Event::Released { attempt }).await;
                 self.fleet.send(Event::Succeeded { worker }).await;
             }
@@ -126,6 +127,16 @@ impl Service {
                 tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
                     "a verified proof could not be recorded; it will be checked again");
             }
+        }
+    }
+
+    /// Tells the fleet whose word it was, and is not true, that the program of a request fails, now that `prover` has
+    /// proved it.
+    async fn disprove(&self, request: &Request, prover: WorkerId) {
+        for worker in request.tries.guest.workers().into_iter().filter(|worker| *worker != prover) {
+            tracing::error!(request.id = %request.id, worker.id = %worker, cause = request.tries.guest.cause,
+                "a worker said that a program fails, which another has proved: look at its memory and its log");
+            self.fleet.send(Event::Disproved { worker, request: request.id }).await;
         }
     }
 

@@ -252,6 +252,11 @@ impl Facts {
         }
     }
 
+    pub(super) fn workers_since(&self, since: Timestamp) -> Vec<WorkerId> {
+        let is_recent = |visit: &Visit| visit.left.as_ref().is_none_or(|(at, _)| *at >= since);
+        self.workers.iter().filter(|(_, visit)| is_recent(visit)).map(|(id, _)| *id).collect()
+    }
+
     pub(super) fn departed_workers(&self, limit: u32) -> Vec<DepartedWorker> {
         let departed = self.workers.iter().filter_map(|(id, visit)| {
             let (left_at, reason) = visit.left.clone()?;

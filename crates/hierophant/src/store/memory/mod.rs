@@ -123,6 +123,10 @@ impl Workers for MemoryStore {
         Ok(self.facts().worker_record(id))
     }
 
+    async fn workers_since(&self, since: Timestamp) -> Result<Vec<WorkerId>, StorageError> {
+        Ok(self.facts().workers_since(since))
+    }
+
     async fn departed_workers(&self, limit: u32) -> Result<Vec<DepartedWorker>, StorageError> {
         Ok(self.facts().departed_workers(limit))
     }

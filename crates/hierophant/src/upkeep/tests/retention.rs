@@ -325,7 +325,7 @@ impl Model {
             }
             Step::GiveUp(number) => {
                 let Some(id) = of(number) else { return };
-                let policy = RetryPolicy { max_failed_attempts: 1, max_lost_attempts: 1 };
+                let policy = RetryPolicy { max_failed_attempts: 1, max_lost_attempts: 1, guest_reports_needed: 1 };
                 let fail = |request: &Request| request.fail(current(request), Fault::worker("broken"), &policy, now);
                 place.change(id, fail).await;
             }
