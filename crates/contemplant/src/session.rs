@@ -8,7 +8,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::{SinkExt as _, StreamExt as _};
 use network_lib::{
     CONTEMPLANT_VERSION,
-    protocol::{Instruction, MAX_FRAME_BYTES, Report, Settings, WORKER_PATH},
+    protocol::{EvictionCode, Instruction, MAX_FRAME_BYTES, Report, Settings, WORKER_PATH},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
@@ -177,7 +177,7 @@ enum End {
     /// The coordinator closed it, or the connection broke.
     Lost(String),
     /// The coordinator will not work with this worker.
-    Evicted(String),
+    Evicted { code: Option<EvictionCode>, reason: String },
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -208,8 +208,10 @@ pub async fn run(
                 match converse(socket, endpoint, agent, pace, stop).await? {
                     End::Stopped => break,
                     End::Lost(reason) => tracing::warn!("Lost the coordinator at {}: {reason}", endpoint.host()),
-                    End::Evicted(reason) if is_of_version(&reason) => return Err(SessionError::Version { reason }),
-                    End::Evicted(reason) => {
+                    End::Evicted { code, reason } if is_of_version(code, &reason) => {
+                        return Err(SessionError::Version { reason });
+                    }
+                    End::Evicted { reason, .. } => {
                         tracing::error!(
                             "The coordinator at {} evicted this worker: {reason} (next try in {:?})",
                             endpoint.host(),
@@ -243,9 +245,12 @@ pub async fn run(
     Ok(())
 }
 
-/// Whether an eviction is for the version. The protocol has no field for that; such a refusal names both versions.
-fn is_of_version(reason: &str) -> bool {
-    reason.contains("version") && reason.contains(CONTEMPLANT_VERSION)
+/// Whether an eviction is for the version. A coordinator that gives no code names both versions in such a refusal.
+fn is_of_version(code: Option<EvictionCode>, reason: &str) -> bool {
+    code.map_or_else(
+        || reason.contains("version") && reason.contains(CONTEMPLANT_VERSION),
+        |code| code == EvictionCode::Version,
+    )
 }
 
 /// Opens a connection and asks for a WebSocket.
@@ -312,7 +317,7 @@ async fn converse(
         () = stop.cancelled() => return Ok(close(socket, reports, pace.dial_limit).await),
         answer = timeout(pace.dial_limit, hear(&mut socket)) => match answer {
             Ok(Ok(Instruction::Welcome(settings))) => settings,
-            Ok(Ok(Instruction::Evicted { reason })) => return Ok(End::Evicted(reason)),
+            Ok(Ok(Instruction::Evicted { code, reason })) => return Ok(End::Evicted { code, reason }),
             Ok(Ok(_)) => return Ok(End::Lost("its first message was no welcome".to_owned())),
             Ok(Err(reason)) => return Ok(End::Lost(reason)),
             Err(_) => return Ok(End::Lost(format!("no welcome within {:?}", pace.dial_limit))),
@@ -320,7 +325,7 @@ async fn converse(
     };
     if settings.version != CONTEMPLANT_VERSION {
         let reason = format!("the coordinator has version {} and the worker {CONTEMPLANT_VERSION}", settings.version);
-        return Ok(End::Evicted(reason));
+        return Ok(End::Evicted { code: Some(EvictionCode::Version), reason });
     }
     tracing::info!(coordinator = %endpoint.host(), mock_mode = settings.mock_mode, "The coordinator welcomes this worker");
     let heartbeat_interval = settings.heartbeat_interval.clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1);
@@ -334,7 +339,7 @@ async fn converse(
         let report = tokio::select! {
             () = stop.cancelled() => return Ok(close(socket, reports, silence_limit).await),
             heard = hear(&mut socket) => match heard {
-                Ok(Instruction::Evicted { reason }) => return Ok(End::Evicted(reason)),
+                Ok(Instruction::Evicted { code, reason }) => return Ok(End::Evicted { code, reason }),
                 Ok(instruction) => {
                     silent_at = Instant::now() + silence_limit;
                     agent.instruct(instruction).await?;

@@ -18,5 +18,5 @@ pub use request::{
     AttemptOutcome, Change, Happening, Holder, Priority, Request, RequestSpec, RequestState, Requester,
     TransitionError, Variant,
 };
-pub use retry::{RetryPolicy, Tries};
+pub use retry::{GuestReports, RetryPolicy, Tries};
 pub use time::{Moment, Now, Timestamp};

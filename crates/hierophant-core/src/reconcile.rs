@@ -47,6 +47,10 @@ pub fn reconcile(request: Option<&Request>, worker: WorkerId, in_hand: &InHand) 
         (RequestState::Leased { .. } | RequestState::Verifying { .. }, _) => {
             Verdict::Stop("another worker has the request")
         }
+        // Its second word counts only when nobody else can be asked, which matching finds out.
+        (RequestState::Queued, Stage::Working) if request.tries.guest.by.contains(&worker) => {
+            Verdict::Stop("this worker said that the program fails")
+        }
         (RequestState::Queued, Stage::Working) => Verdict::Resume,
         (RequestState::Queued, Stage::Failed) => Verdict::Stop("the attempt had been given up"),
         (RequestState::Unfulfillable { .. } | RequestState::Expired { .. }, _) => {
@@ -57,11 +61,11 @@ pub fn reconcile(request: Option<&Request>, worker: WorkerId, in_hand: &InHand) 
 
 #[cfg(test)]
 mod tests {
-    use network_lib::AttemptId;
+    use network_lib::{AttemptId, Fault};
 
     use super::*;
     use crate::{
-        Holder,
+        Holder, RetryPolicy,
         request::tests::{at, attempt, queued, worker},
     };
 
@@ -81,6 +85,9 @@ mod tests {
         let checking_theirs = hedged.deliver(attempt(2), at(2)).expect("current").request;
         let fulfilled = mine.fulfil(attempt(1), a, false, at(2)).expect("open").request;
         let cancelled = mine.cancel(at(2)).expect("open").request;
+        let doubted = mine.fail(attempt(1), Fault::guest("panicked"), &RetryPolicy::default(), at(2));
+        let doubted = doubted.expect("current").request;
+        let doubts = Verdict::Stop("this worker said that the program fails");
         let expired = mine.expire(mine.spec.deadline).expect("due").request;
         let other = Verdict::Stop("another worker has the request");
         let is_fulfilled = Verdict::Stop("the request is fulfilled");
@@ -88,6 +95,7 @@ mod tests {
         let has_ended = Verdict::Stop("the request has ended");
         let table = [
             (&queued, [Verdict::Resume, Verdict::Deliver, Verdict::Stop("the attempt had been given up")]),
+            (&doubted, [doubts, Verdict::Deliver, Verdict::Stop("the attempt had been given up")]),
             (&mine, [Verdict::Continue, Verdict::Deliver, Verdict::Continue]),
             (&theirs, [other, Verdict::Deliver, other]),
             (&hedged, [Verdict::Continue, Verdict::Deliver, Verdict::Continue]),

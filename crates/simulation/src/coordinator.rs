@@ -229,8 +229,12 @@ fn build(life: &Life, tasks: &mut JoinSet<()>) -> Serving {
         ids: Arc::new(world),
         tasks: begun,
     };
+    let mut retry = RetryPolicy::default();
+    if life.world.has(Sabotage::Credulous) {
+        retry.guest_reports_needed = 1;
+    }
     let settings = ServiceSettings {
-        retry: RetryPolicy::default(),
+        retry,
         mock_mode: true,
         max_deadline: Duration::from_hours(7 * 24),
         max_queued_requests: 1000,

@@ -103,6 +103,8 @@ pub(crate) enum Event {
         worker: WorkerIndex,
         attempt: AttemptId,
         fault: Fault,
+        /// Whether nothing is wrong at all.
+        is_lie: bool,
     },
     /// From here on nothing breaks any more.
     Healed,
@@ -173,8 +175,9 @@ impl fmt::Display for Event {
                 let kind = if *is_good { "a proof" } else { "garbage" };
                 write!(f, "worker {worker} made {kind} of {}: {}", attempt(id), Short(digest.as_bytes()))
             }
-            Self::ProofFailed { worker, attempt: id, fault } => {
-                write!(f, "worker {worker} failed at {}: {fault}", attempt(id))
+            Self::ProofFailed { worker, attempt: id, fault, is_lie } => {
+                let kind = if *is_lie { "lies about" } else { "failed at" };
+                write!(f, "worker {worker} {kind} {}: {fault}", attempt(id))
             }
             Self::Healed => f.write_str("everything works from here on"),
         }

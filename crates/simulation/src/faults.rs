@@ -44,6 +44,11 @@ impl Faults {
         let end = self.world.elapsed() + time;
         let breaks = self.kinds.contains(&Kind::Prover);
         self.world.weather().provers_break.store(breaks, Ordering::Relaxed);
+        // The first worker can do everything, and is honest: there is always one that knows better.
+        if self.kinds.contains(&Kind::Liar) && self.machines.len() > 1 {
+            let liar = 1 + self.world.draw(|chance| chance.below(self.machines.len() - 1));
+            self.world.weather().liar.store(liar, Ordering::Relaxed);
+        }
         let kinds: Vec<Kind> = self.kinds.iter().copied().filter(|kind| is_of_a_moment(*kind)).collect();
         let pace = self.world.draw(|chance| chance.spread(Duration::from_secs(5), Duration::from_mins(1)));
         while self.world.elapsed() < end {
@@ -142,7 +147,7 @@ impl Faults {
                 world.tell(Event::Fault(format!("the coordinator's clock is set by {millis} ms")));
                 world.set_clock(millis);
             }
-            Kind::Prover | Kind::Long | Kind::Hedging => {}
+            Kind::Prover | Kind::Liar | Kind::Long | Kind::Hedging => {}
         }
     }
 
@@ -166,6 +171,7 @@ impl Faults {
         {
             flag.store(false, Ordering::Relaxed);
         }
+        weather.liar.store(0, Ordering::Relaxed);
         self.world.tell(Event::Healed);
         self.coordinator.start();
         for machine in &self.machines {
@@ -177,5 +183,5 @@ impl Faults {
 
 /// Whether a fault of this kind is brought at some moment; the others are there all the time.
 const fn is_of_a_moment(kind: Kind) -> bool {
-    !matches!(kind, Kind::Prover | Kind::Long | Kind::Hedging)
+    !matches!(kind, Kind::Prover | Kind::Liar | Kind::Long | Kind::Hedging)
 }

@@ -127,6 +127,10 @@ impl ArtifactFiles for LiveFiles {
         Ok(false)
     }
 
+    async fn clear_aside(&self, _: SystemTime, _: u64) -> Result<(u64, u64), ArtifactError> {
+        unreachable!("nothing is tidied in these runs")
+    }
+
     async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError> {
         unreachable!("nothing is tidied in these runs")
     }

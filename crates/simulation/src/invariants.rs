@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::{Event, WorkerIndex},
     model::Model,
+    worker::worker_id,
 };
 
 /// A promise that was not kept.
@@ -38,6 +39,8 @@ pub(crate) struct Rules {
     pub(crate) keeps_work: bool,
     /// Whether a request may have two attempts at the same time.
     pub(crate) hedges: bool,
+    /// Whether every worker that is away for a short time only is waited for, over restarts too.
+    pub(crate) expects_back: bool,
 }
 
 /// What an event is checked against.
@@ -88,7 +91,27 @@ impl Witness<'_> {
     }
 
     fn happened(&self, after: &Request, happening: &Happening) -> Result<bool, Violation> {
+        if matches!(after.state, RequestState::Unexecutable { .. }) {
+            let is_true = self.model.bad_programs.contains(&after.id) || self.model.self_confirmed.contains(&after.id);
+            require(is_true, "P9", || {
+                format!("request {} ended as unexecutable, and only a liar says that its program fails", after.id)
+            })?;
+        }
         match happening {
+            // The first worker can do everything and never lies: who called the program bad is asked again before it
+            // only when that one is away for long.
+            Happening::Leased { worker, .. }
+                if after.tries.guest.by.contains(worker) && !after.tries.guest.by.contains(&worker_id(0)) =>
+            {
+                let knowing = &self.model.workers[0];
+                let silence = knowing.silence(self.now);
+                let is_away =
+                    !self.rules.expects_back || !knowing.was_here || silence + SLACK >= self.patience(silence);
+                require(is_away, "P9", || {
+                    format!("worker {worker} is asked again whether the program of {} fails, and nobody else", after.id)
+                })?;
+                Ok(true)
+            }
             Happening::Fulfilled { attempt, .. } => {
                 self.is_proved(after, *attempt)?;
                 Ok(false)
@@ -97,10 +120,7 @@ impl Witness<'_> {
                 let worker = usize::from(worker.as_bytes()[0]);
                 let contact = &self.model.workers[worker];
                 let silence = contact.silence(self.now);
-                // After a stall everyone is given the time to be heard again, and no more.
-                let is_stalled = self.model.is_stalled(silence, self.now);
-                let needed = if is_stalled { self.rules.silence_limit } else { self.rules.grace };
-                let is_excused = silence + SLACK >= needed;
+                let is_excused = silence + SLACK >= self.patience(silence);
                 let was_there = contact.journal.contains(attempt) && self.time <= after.spec.deadline;
                 require(is_excused || !was_there, "P8", || {
                     format!(
@@ -113,6 +133,12 @@ impl Witness<'_> {
             }
             _ => Ok(false),
         }
+    }
+
+    /// For how long a worker must be silent to be given up. After a stall everyone is given the time to be heard again,
+    /// and no more.
+    fn patience(&self, silence: Duration) -> Duration {
+        if self.model.is_stalled(silence, self.now) { self.rules.silence_limit } else { self.rules.grace }
     }
 
     /// P4: the bytes that fulfil a request prove what was asked.

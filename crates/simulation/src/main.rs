@@ -27,7 +27,8 @@ struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Which faults: calm, restarts, network, workers, clocks, services or everything; without it one after the other.
+    /// Which faults: calm, restarts, network, workers, clocks, services, hedging, lies or everything; without it one
+    /// after the other.
     #[arg(long)]
     mix: Option<Mix>,
     /// Runs this seed alone and prints all that happens.

@@ -30,6 +30,8 @@ pub enum Kind {
     Freeze,
     /// Provers crash, fail, hang and make garbage.
     Prover,
+    /// One worker of several says of good programs that they fail.
+    Liar,
     /// The other faults may last longer than anyone waits.
     Long,
     /// No fault: every request may be given to a second worker.
@@ -38,7 +40,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Restart,
         Self::Partition,
         Self::Cut,
@@ -50,6 +52,7 @@ impl Kind {
         Self::WorkerCrash,
         Self::Freeze,
         Self::Prover,
+        Self::Liar,
         Self::Long,
         Self::Hedging,
     ];
@@ -73,13 +76,15 @@ pub enum Mix {
     Services,
     /// Requests have second attempts, and workers break.
     Hedging,
+    /// One worker lies, and the others are hard to ask.
+    Lies,
     /// All of it, and for long.
     Everything,
 }
 
 impl Mix {
     /// Every mix.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Calm,
         Self::Restarts,
         Self::Network,
@@ -87,6 +92,7 @@ impl Mix {
         Self::Clocks,
         Self::Services,
         Self::Hedging,
+        Self::Lies,
         Self::Everything,
     ];
 
@@ -100,6 +106,16 @@ impl Mix {
             Self::Clocks => &[Kind::Clock, Kind::Stall, Kind::Restart],
             Self::Services => &[Kind::Verifier, Kind::Store, Kind::Transfer, Kind::Restart],
             Self::Hedging => &[Kind::Hedging, Kind::WorkerCrash, Kind::Freeze, Kind::Prover, Kind::Cut, Kind::Restart],
+            Self::Lies => &[
+                Kind::Liar,
+                Kind::Hedging,
+                Kind::WorkerCrash,
+                Kind::Freeze,
+                Kind::Prover,
+                Kind::Partition,
+                Kind::Cut,
+                Kind::Restart,
+            ],
             Self::Everything => &Kind::ALL,
         };
         kinds.iter().copied().collect()
@@ -114,6 +130,7 @@ impl Mix {
             Self::Clocks => "clocks",
             Self::Services => "services",
             Self::Hedging => "hedging",
+            Self::Lies => "lies",
             Self::Everything => "everything",
         }
     }
@@ -152,6 +169,8 @@ pub enum Sabotage {
     LostProofs,
     /// Workers are not told that their proofs are stored.
     NoThanks,
+    /// The first worker that says that a program fails is believed.
+    Credulous,
 }
 
 /// Longest outage of a fault that everyone waits out: with the dial and back-off after it, less than the grace.

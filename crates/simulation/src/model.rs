@@ -39,6 +39,8 @@ pub(crate) struct Contact {
     last: Duration,
     /// The longest silence that ended lately, and when it did: decisions are written a little after they are made.
     ended: Option<(Duration, Duration)>,
+    /// Whether it was ever welcomed.
+    pub(crate) was_here: bool,
     /// What its journal holds.
     pub(crate) journal: BTreeSet<AttemptId>,
 }
@@ -73,7 +75,11 @@ pub(crate) struct Model {
     /// What each attempt is for.
     pub(crate) attempts: BTreeMap<AttemptId, RequestId>,
     pub(crate) made: BTreeMap<(WorkerIndex, AttemptId), Made>,
-    /// Workers whose provers failed or made garbage.
+    /// Requests whose program really failed, wherever it was executed honestly.
+    pub(crate) bad_programs: BTreeSet<RequestId>,
+    /// Requests of which one worker was asked twice whether the program fails, for want of another.
+    pub(crate) self_confirmed: BTreeSet<RequestId>,
+    /// Workers whose provers failed, made garbage, or lied. That a program fails is no failure of theirs.
     pub(crate) failing: BTreeSet<WorkerIndex>,
     /// Durable proofs at the coordinator.
     pub(crate) published: BTreeMap<AttemptId, Digest>,
@@ -157,9 +163,14 @@ impl Model {
                 let made = Made { digest: *digest, is_good: *is_good, is_durable: false };
                 self.made.insert((*worker, *attempt), made);
             }
-            Event::ProofFailed { worker, .. } => {
+            Event::ProofFailed { attempt, fault, is_lie: false, .. } if fault.class == FaultClass::Guest => {
+                self.bad_programs.extend(self.attempts.get(attempt));
+            }
+            Event::ProofFailed { worker, is_lie, .. } => {
+                figures.lies += u64::from(*is_lie);
                 self.failing.insert(*worker);
             }
+            Event::Told { worker, kind: "welcome", .. } => self.workers[*worker].was_here = true,
             Event::CoordinatorStarted { .. }
             | Event::WorkerStarted(_)
             | Event::Seen { .. }
@@ -178,6 +189,9 @@ impl Model {
         figures.fulfilled += u64::from(matches!(happening, Happening::Fulfilled { .. }));
         if let Happening::Leased { attempt, .. } | Happening::Hedged { attempt, .. } = happening {
             self.attempts.insert(*attempt, after.id);
+            if is_excused {
+                self.self_confirmed.insert(after.id);
+            }
         }
         let known = self.requests.entry(after.id).or_insert_with(|| Known {
             request: Arc::clone(after),

@@ -62,6 +62,8 @@ pub struct Figures {
     pub worker_crashes: u64,
     /// Other faults.
     pub faults: u64,
+    /// Reports that a good program fails.
+    pub lies: u64,
     /// Requests that were accepted.
     pub requests: u64,
     /// Requests that were refused.
@@ -81,6 +83,7 @@ impl Figures {
         self.restarts += other.restarts;
         self.worker_crashes += other.worker_crashes;
         self.faults += other.faults;
+        self.lies += other.lies;
         self.requests += other.requests;
         self.refused += other.refused;
         self.fulfilled += other.fulfilled;
@@ -161,6 +164,8 @@ async fn simulate(options: Options) -> Outcome {
         grace: hierophant_core::FleetSettings::default().grace,
         keeps_work: loses_work.iter().all(|kind| !kinds.contains(kind)),
         hedges: kinds.contains(&Kind::Hedging),
+        // Who was here lately when a coordinator starts is told by a clock.
+        expects_back: ![Kind::Clock, Kind::Stall].iter().any(|kind| kinds.contains(kind)),
     };
     // The number of workers is drawn apart, since the world needs it.
     let mut chance = crate::chance::Chance::new(!options.seed);

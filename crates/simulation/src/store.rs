@@ -118,6 +118,11 @@ impl Requests for LiveStore {
         .await
     }
 
+    async fn standing_for(&self, fingerprint: Digest) -> Result<Option<Arc<Request>>, StorageError> {
+        self.life.wait(0, 3).await;
+        self.life.world().store().standing_for(fingerprint).await
+    }
+
     async fn request(&self, id: RequestId) -> Result<Option<Arc<Request>>, StorageError> {
         self.life.go_on().await;
         self.life.world().store().request(id).await
@@ -234,6 +239,11 @@ impl Workers for LiveStore {
     async fn worker_record(&self, id: WorkerId) -> Result<WorkerRecord, StorageError> {
         self.life.wait(0, 3).await;
         self.life.world().store().worker_record(id).await
+    }
+
+    async fn workers_since(&self, since: Timestamp) -> Result<Vec<WorkerId>, StorageError> {
+        self.life.wait(0, 3).await;
+        self.life.world().store().workers_since(since).await
     }
 
     async fn departed_workers(&self, limit: u32) -> Result<Vec<DepartedWorker>, StorageError> {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Weather {
     pub(crate) store_is_down: AtomicBool,
     pub(crate) transfers_break: AtomicBool,
     pub(crate) provers_break: AtomicBool,
+    /// The worker that lies; 0, the first one, for none.
+    pub(crate) liar: AtomicUsize,
 }
 
 struct Record {

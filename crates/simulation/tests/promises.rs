@@ -63,6 +63,11 @@ fn requests_may_have_two_attempts_whose_workers_break() {
 }
 
 #[test]
+fn one_worker_that_calls_good_programs_bad_ruins_no_request() {
+    assert!(keep_promises(Mix::Lies, 150).lies > 150);
+}
+
+#[test]
 fn everything_may_fail_at_once_and_for_long() {
     let figures = keep_promises(Mix::Everything, 200);
     assert!(figures.restarts > 0 && figures.worker_crashes > 0, "{figures:?}");
@@ -93,6 +98,7 @@ fn each_defect_is_found_by_the_promise_that_it_breaks() {
         (Sabotage::FreshFingerprints, Mix::Network, "P5"),
         (Sabotage::NoGrace, Mix::Network, "P8"),
         (Sabotage::NoThanks, Mix::Calm, "capacity"),
+        (Sabotage::Credulous, Mix::Lies, "P9"),
     ];
     for (sabotage, mix, promise) in table {
         let outcome = found(sabotage, mix);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail, ensure};
 use network_lib::{
-    Fault,
+    AttemptId, Fault,
     protocol::{Instruction, Report},
 };
 use sp1_network_api::network::FulfillmentStatus;
@@ -60,12 +60,20 @@ async fn assign(client: &mut Client, worker: &mut Worker, wanted: &Wanted, numbe
     let (at, Instruction::Assign(assignment)) = next else { bail!("the worker was told {:?}", next.1) };
     ensure!(assignment.request.as_bytes() == id.as_slice(), "the worker was given another request");
     let latency = at.checked_duration_since(began).context("the assignment came before the request")?;
-    // A guest's fault ends the request for good and is no mark against the worker.
-    worker.report(Report::Failed(assignment.attempt, Fault::guest("the generator does not prove"))).await?;
-    let (_, answer) = worker.next().await?;
-    ensure!(answer == Instruction::Stored(assignment.attempt), "the worker was told {answer:?}");
+    // A guest's fault ends the request for good once it is reported again, and is no mark against the worker.
+    fail(worker, assignment.attempt).await?;
+    let (_, Instruction::Assign(again)) = worker.next().await? else { bail!("the worker was not asked again") };
+    fail(worker, again.attempt).await?;
     while client.status(status_request(&id)).await? == FulfillmentStatus::Assigned {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     Ok(nanos(latency))
+}
+
+/// The worker says that the program fails, and is heard.
+async fn fail(worker: &mut Worker, attempt: AttemptId) -> anyhow::Result<()> {
+    worker.report(Report::Failed(attempt, Fault::guest("the generator does not prove"))).await?;
+    let (_, answer) = worker.next().await?;
+    ensure!(answer == Instruction::Stored(attempt), "the worker was told {answer:?}");
+    Ok(())
 }

@@ -19,7 +19,7 @@ use contemplant::{
 };
 use network_lib::{
     AttemptId, CONTEMPLANT_VERSION, Digest, Fault, FaultClass,
-    protocol::{Assignment, Instruction, MAX_FRAME_BYTES, Next, Report, Settings, Stage},
+    protocol::{Assignment, EvictionCode, Instruction, MAX_FRAME_BYTES, Next, Report, Settings, Stage},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -646,13 +646,24 @@ pub(crate) async fn an_eviction_for_the_version_ends_the_worker_and_another_one_
     let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
     let worker = Worker::start(&coordinator, state.path());
     let session = coordinator.session().await;
-    session.say(Instruction::Evicted { reason: "an operator evicted this worker".to_owned() }).await;
+    session.say(Instruction::Evicted { code: None, reason: "an operator evicted this worker".to_owned() }).await;
     let session = coordinator.session().await;
     let reason = format!("this Hierophant has version 9.9.9 and works with no other, not with {CONTEMPLANT_VERSION}");
-    session.say(Instruction::Evicted { reason: reason.clone() }).await;
+    let evicted = |code| Instruction::Evicted { code, reason: reason.clone() };
+    session.say(evicted(Some(EvictionCode::Faults))).await;
+    let session = coordinator.session().await;
+    // One that gives no code says it in words.
+    session.say(evicted(None)).await;
     let error = worker.running.await.unwrap().expect_err("the worker ends");
     assert!(matches!(error.downcast_ref(), Some(SessionError::Version { .. })));
     assert!(error.to_string().contains(&reason), "{error}");
+
+    let worker = Worker::start(&coordinator, state.path());
+    let session = coordinator.session().await;
+    let (code, reason) = (Some(EvictionCode::Version), "install another one".to_owned());
+    session.say(Instruction::Evicted { code, reason }).await;
+    let error = worker.running.await.unwrap().expect_err("the worker ends");
+    assert!(matches!(error.downcast_ref(), Some(SessionError::Version { .. })));
 }
 
 pub(crate) async fn a_stopped_worker_says_so_and_keeps_what_it_has_in_hand() {

@@ -62,6 +62,11 @@ pub enum Event {
         /// Who holds it.
         worker: WorkerId,
     },
+    /// A worker was connected shortly before the start, and may come back.
+    Expected {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// Anything was heard in a session.
     Heard {
         /// The worker.
@@ -144,6 +149,13 @@ pub enum Event {
         request: RequestId,
         /// Whose fault it was.
         class: FaultClass,
+    },
+    /// A worker said that the program of a request fails, and another worker proved the request.
+    Disproved {
+        /// The worker.
+        worker: WorkerId,
+        /// The request.
+        request: RequestId,
     },
     /// Time passed.
     Tick,

@@ -7,8 +7,9 @@ use network_lib::{RequestId, WorkerId};
 use super::{
     Fleet,
     queue::{QueuedRequest, Shares, Turn},
+    worker::can_prove,
 };
-use crate::Timestamp;
+use crate::{Moment, Timestamp};
 
 /// The best pairing that is possible now.
 pub(super) struct Match {
@@ -86,9 +87,27 @@ pub(super) fn stragglers(fleet: &Fleet, near: Timestamp) -> Vec<(QueuedRequest, 
 }
 
 impl Fleet {
-    /// Whether a worker may have the request: one that failed at it only when no other could serve it.
+    /// Whether a worker may have the request: one that failed at it only when no other could serve it, and one that
+    /// said that the program fails only when nobody else can say so.
     pub(super) fn may_take(&self, request: &QueuedRequest, worker: WorkerId) -> bool {
-        !request.failed_workers.contains(&worker) || !self.has_fresh_worker(request)
+        let is_last = !request.failed_workers.contains(&worker) || !self.has_fresh_worker(request);
+        is_last && !(request.doubted_by.contains(&worker) && self.can_another_tell(request))
+    }
+
+    /// Whether a worker other than those that said that the program fails could try it: now, when it is free again or
+    /// has rested; or soon, since it is away for no longer than the grace period, or its provers are starting.
+    fn can_another_tell(&self, request: &QueuedRequest) -> bool {
+        let now = self.last_tick.map_or(Moment::default(), |tick| tick.moment);
+        // After a stall of the coordinator's own, nobody is judged until everyone had time to be heard.
+        let is_recent = |since: Moment| now < self.judge_from || now.since(since) <= self.settings.grace;
+        self.workers.iter().filter(|(id, _)| !request.doubted_by.contains(id)).any(|(_, worker)| {
+            let provers = &worker.profile.provers;
+            let may_be_capable = provers.is_empty()
+                || provers.iter().any(|prover| prover.modes.is_empty() || can_prove(prover, &request.requirement));
+            let is_away = worker.session.is_none() && !worker.is_draining && is_recent(worker.last_heard);
+            let is_starting = worker.is_available() && is_recent(worker.provers_since);
+            worker.is_capable(&request.requirement) || (may_be_capable && (is_away || is_starting))
+        })
     }
 
     /// Whether a connected worker that has not failed at the request could serve it, busy or not. One that rests for

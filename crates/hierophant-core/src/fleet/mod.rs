@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use network_lib::{AttemptId, RequestId, WorkerId, WorkerProfile};
+use network_lib::{AttemptId, FaultClass, RequestId, WorkerId, WorkerProfile};
 
 use self::{deadlines::Deadlines, hints::Concern, queue::Queue, worker::can_prove};
 pub use self::{
@@ -136,6 +136,7 @@ impl Fleet {
                 self.deadlines.watch(work.id, work.deadline);
                 self.remember(attempt, work, worker, moment);
             }
+            Event::Expected { worker } => self.expect(worker, moment),
             Event::Heard { worker, session } => {
                 if let Some(worker) = self.workers.get_mut(&worker).filter(|known| known.session == Some(session)) {
                     worker.last_heard = moment;
@@ -143,7 +144,7 @@ impl Fleet {
             }
             Event::ProversChanged { worker, provers } => {
                 if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.profile.provers = provers;
+                    worker.set_provers(provers, moment);
                 }
                 self.wake(moment);
             }
@@ -191,6 +192,9 @@ impl Fleet {
             }
             Event::Succeeded { worker } => self.praise(worker, &mut effects),
             Event::Failed { worker, request, class } => self.blame(worker, request, class, moment, &mut effects),
+            Event::Disproved { worker, request } => {
+                self.hold_against(worker, request, FaultClass::Worker, moment, &mut effects);
+            }
             Event::Tick => self.tick(now, &mut effects),
         }
         self.assign(now, &mut effects);
@@ -253,6 +257,7 @@ impl Fleet {
         if let Some(older) = worker.session.replace(session).filter(|older| *older != session) {
             effects.push(Effect::Close { session: older, reason: "the worker opened a newer session" });
         }
+        worker.set_provers(profile.provers.clone(), now);
         worker.profile = profile;
         worker.last_heard = now;
         worker.is_draining = false;
@@ -287,13 +292,17 @@ impl Fleet {
     /// A lease of a worker that has not been heard of since the start. Whether it ever heard of the lease is not known;
     /// if it comes back without it, nothing was begun or all was lost, and both are mended by giving the request anew.
     fn remember(&mut self, attempt: AttemptId, work: QueuedRequest, worker: WorkerId, now: Moment) {
-        self.workers.entry(worker).or_insert_with(|| {
-            let profile =
-                WorkerProfile { id: worker, name: String::new(), provers: Vec::new(), magister_drop_endpoint: None };
-            Worker::new(profile, Standing::default(), now)
-        });
+        self.expect(worker, now);
         let claim = Claim::Acknowledged;
         self.hold(worker, attempt, Lease { work, prover: 0, since: now, is_proving: true, progress: None, claim });
+    }
+
+    /// A worker that has not been heard of since the start, and may come.
+    fn expect(&mut self, id: WorkerId, now: Moment) {
+        self.workers.entry(id).or_insert_with(|| {
+            let profile = WorkerProfile { id, name: String::new(), provers: Vec::new(), magister_drop_endpoint: None };
+            Worker::new(profile, Standing::default(), now)
+        });
     }
 
     fn assign(&mut self, now: Now, effects: &mut Vec<Effect>) {

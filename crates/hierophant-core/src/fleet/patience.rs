@@ -95,8 +95,10 @@ impl Fleet {
         for attempt in lost {
             self.lose(attempt, "the worker was not heard of for longer than the grace period", effects);
         }
-        let forget_after = self.settings.forget_after;
         self.workers.retain(|_, worker| {
+            // One that was only expected is nobody's, once it has not come.
+            let is_unseen = worker.profile.provers.is_empty();
+            let forget_after = if is_unseen { self.settings.grace } else { self.settings.forget_after };
             worker.session.is_some()
                 || !worker.leases.is_empty()
                 || !worker.claims.is_empty()
@@ -171,10 +173,24 @@ impl Fleet {
                 effects.push(Effect::Note { worker: *other, standing: worker.standing.clone() });
             }
         }
+        if !is_of_request {
+            self.hold_against(id, request, class, now, effects);
+        }
+    }
+
+    /// Counts a fault at `request` against a worker, which rests, or is sent away, when it has too many.
+    pub(super) fn hold_against(
+        &mut self,
+        id: WorkerId,
+        request: RequestId,
+        class: FaultClass,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
         let is_alone = !self.workers.iter().any(|(other, worker)| *other != id && worker.is_available());
         let policy = self.settings.faults;
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if is_of_request || !worker.standing.blame(request, class) {
+        if !worker.standing.blame(request, class) {
             return;
         }
         effects.push(Effect::Note { worker: id, standing: worker.standing.clone() });

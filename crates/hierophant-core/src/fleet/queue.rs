@@ -39,6 +39,8 @@ pub struct QueuedRequest {
     pub troubles: u32,
     /// Workers that failed at it: they get it again only when no other could.
     pub failed_workers: Vec<WorkerId>,
+    /// Those of them that said that the program itself fails: they get it again only when nobody else can say so.
+    pub doubted_by: BTreeSet<WorkerId>,
 }
 
 impl From<&Request> for QueuedRequest {
@@ -53,6 +55,7 @@ impl From<&Request> for QueuedRequest {
             created_at: request.created_at,
             troubles: request.tries.troubles(),
             failed_workers: request.tries.failed_workers.clone(),
+            doubted_by: request.tries.guest.workers(),
         }
     }
 }

@@ -3,6 +3,9 @@
 //! Faults on distinct requests count, from the last proof of the worker on. One that another worker repeats on the
 //! same request is the request's own, and is taken off both. So a request that breaks provers costs no worker its
 //! place, and a worker that breaks everything does not take the whole queue down.
+//!
+//! That a program fails is no fault of whoever says so, until another worker proves the request: then it is one. So
+//! programs that fail cost no worker anything, and one that calls good programs bad rests, and is sent away.
 
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use network_lib::{Backend, CircuitVersion, FaultClass, ProofMode, ProverProfile, Vm, protocol::Progress};
 use proptest::prelude::*;
 
@@ -34,7 +36,14 @@ fn queued(n: u8, mode: ProofMode, deadline: u64) -> QueuedRequest {
         created_at: Timestamp::from_secs(u64::from(n)),
         troubles: 0,
         failed_workers: Vec::new(),
+        doubted_by: BTreeSet::new(),
     }
+}
+
+/// A request of which this worker said that its program fails.
+fn doubted(n: u8, worker: u8) -> QueuedRequest {
+    let (failed_workers, doubted_by) = (vec![worker_id(worker)], BTreeSet::from([worker_id(worker)]));
+    QueuedRequest { failed_workers, doubted_by, ..queued(n, ProofMode::Core, 500) }
 }
 
 fn profile(n: u8, provers: usize, modes: &[ProofMode]) -> WorkerProfile {
@@ -466,6 +475,72 @@ fn requesters_get_equal_shares_and_a_flood_does_not_hold_up_the_others() {
     assert_eq!([7, 2].map(|n| ahead(&fleet, n)), [0, 1]);
 }
 
+#[test]
+fn only_when_nobody_else_can_tell_is_the_same_worker_asked_again_whether_a_program_fails() {
+    let mut alone = fleet();
+    alone.apply(joined(1, 1), now(0));
+    assert_eq!(alone.apply(Event::Queued(doubted(1, 1)), now(1)), [claim(1, 1, 0)], "at once");
+
+    // Worker 2 is busy, then away for a moment, then its prover starts again: it is waited for.
+    let mut fleet = fleet();
+    apply(&mut fleet, [joined(1, 1), joined(2, 1)], now(0));
+    apply(
+        &mut fleet,
+        [Event::Queued(queued(8, ProofMode::Core, 9)), Event::Queued(queued(9, ProofMode::Core, 9))],
+        now(0),
+    );
+    apply(&mut fleet, [claimed(8, 1, 1), claimed(9, 2, 2), accepted(2, 2)], now(0));
+    apply(&mut fleet, settled(8, 1), now(1));
+    assert_eq!(fleet.apply(Event::Queued(doubted(1, 1)), now(1)), [hint(Some(1), 2)]);
+    let reason = fleet.waiting_reason(request_id(1), now(1).moment);
+    assert_eq!(reason, Some(WaitingReason::Busy { capable: 1, ahead: 0 }));
+    fleet.apply(Event::Heard { worker: worker_id(2), session: SessionId(2) }, now(60));
+    assert_eq!(fleet.apply(Event::Left { worker: worker_id(2), session: SessionId(2) }, now(60)), []);
+    fleet.apply(Event::Heard { worker: worker_id(1), session: SessionId(1) }, now(179));
+    assert_eq!(fleet.apply(Event::Tick, now(179)), []);
+    assert_eq!(fleet.waiting_reason(request_id(1), now(179).moment), Some(WaitingReason::Awaiting));
+    assert_eq!(fleet.apply(join(3, profile(2, 1, &[]), vec![]), now(179)).len(), 1, "its attempt is lost");
+    assert_eq!(fleet.apply(Event::Tick, now(180)), [], "its prover starts");
+    let provers = profile(2, 1, &[ProofMode::Core]).provers;
+    assert_eq!(fleet.apply(Event::ProversChanged { worker: worker_id(2), provers }, now(181)), [claim(1, 2, 0)]);
+}
+
+#[test]
+fn whoever_does_not_come_back_or_never_starts_is_not_waited_for_longer_than_the_grace_period() {
+    let drained = [Event::Draining { worker: worker_id(2) }];
+    for (others, claimed_at) in [
+        (vec![Event::Expected { worker: worker_id(2) }], 121),
+        (vec![join(2, profile(2, 1, &[]), vec![])], 121),
+        (std::iter::once(joined(2, 1)).chain(drained).collect(), 1),
+        (vec![join(2, profile(2, 1, &[ProofMode::Groth16]), vec![])], 1),
+    ] {
+        let mut fleet = fleet();
+        apply(&mut fleet, others, now(0));
+        fleet.apply(joined(1, 1), now(0));
+        let mut effects = fleet.apply(Event::Queued(doubted(1, 1)), now(1));
+        let mut secs = 1;
+        while effects.is_empty() && secs < 300 {
+            secs += 1;
+            for (n, session) in [(1, 1), (2, 2)] {
+                fleet.apply(Event::Heard { worker: worker_id(n), session: SessionId(session) }, now(secs));
+            }
+            effects = fleet.apply(Event::Tick, now(secs));
+        }
+        assert_eq!((effects, secs), (vec![claim(1, 1, 0)], claimed_at));
+    }
+}
+
+#[test]
+fn a_worker_whose_word_was_disproved_is_blamed_and_at_last_evicted() {
+    let mut fleet = fleet();
+    apply(&mut fleet, [joined(1, 1), joined(2, 1)], now(0));
+    let disproved = |n| Event::Disproved { worker: worker_id(1), request: request_id(n) };
+    assert!(matches!(fleet.apply(disproved(1), now(1))[..], [Effect::Note { .. }]));
+    assert!(matches!(fleet.apply(disproved(2), now(1))[..], [Effect::Note { .. }]));
+    assert!(fleet.worker(worker_id(1)).expect("known").is_resting());
+    assert!(matches!(fleet.apply(disproved(3), now(1))[..], [Effect::Note { .. }, Effect::Evict { .. }]));
+}
+
 fn fail(request: u8, worker: u8) -> Event {
     Event::Failed { worker: worker_id(worker), request: request_id(request), class: FaultClass::Worker }
 }
@@ -569,7 +644,7 @@ fn when_the_wall_clock_jumps_nothing_expires_for_a_grace_period_and_no_worker_is
 
 #[derive(Debug, Clone)]
 enum Step {
-    Queue(u8, bool),
+    Queue(u8, bool, Option<u8>),
     Join(u8),
     Leave(u8),
     Settle(u8),
@@ -581,7 +656,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => ((0..20_u8), any::<bool>()).prop_map(|(n, core)| Step::Queue(n, core)),
+        4 => ((0..20_u8), any::<bool>(), prop::option::weighted(0.3, 0..4_u8))
+            .prop_map(|(n, core, doubter)| Step::Queue(n, core, doubter)),
         2 => (0..4_u8).prop_map(Step::Join),
         1 => (0..4_u8).prop_map(Step::Leave),
         3 => any::<u8>().prop_map(Step::Settle),
@@ -606,10 +682,11 @@ proptest! {
         for step in steps {
             let mut pending = std::collections::VecDeque::new();
             let event = match step {
-                Step::Queue(n, core) => {
+                Step::Queue(n, core, doubter) => {
                     if running.iter().any(|(_, request)| *request == request_id(n)) { continue }
                     let mode = if core { ProofMode::Core } else { ProofMode::Groth16 };
-                    Event::Queued(queued(n, mode, 1000))
+                    let request = doubter.map_or_else(|| queued(n, mode, 1000), |worker| doubted(n, worker));
+                    Event::Queued(QueuedRequest { requirement: requirement(mode), ..request })
                 }
                 Step::Join(n) => {
                     let leases = fleet.worker(worker_id(n)).map(|worker| {
@@ -653,6 +730,12 @@ proptest! {
                 match effect {
                     Effect::Claim { request, worker, prover, .. } => {
                         prop_assert!(running.iter().all(|(_, other)| *other != request), "claimed twice");
+                        let claimed = fleet.worker(worker).and_then(|worker| worker.claims.get(&prover));
+                        let by_doubter = claimed.is_some_and(|work| work.doubted_by.contains(&worker));
+                        let is_other_here = fleet.workers().any(|(id, other)| {
+                            *id != worker && other.is_available() && claimed.is_some_and(|work| other.is_capable(&work.requirement))
+                        });
+                        prop_assert!(!by_doubter || !is_other_here, "a worker is to confirm itself beside another");
                         next_attempt = next_attempt.wrapping_add(1);
                         let attempt = attempt(next_attempt);
                         running.push((attempt, request));
@@ -688,7 +771,7 @@ proptest! {
                 prop_assert!(fleet.queue.get(*request).is_some(), "a hint of a request that does not wait");
                 prop_assert_eq!(hinted.get(&(*id, *prover)), Some(&Some(*request)), "a hint that was not told");
             }
-            let distinct: std::collections::BTreeSet<_> = hints.iter().map(|(_, _, request)| request).collect();
+            let distinct: BTreeSet<_> = hints.iter().map(|(_, _, request)| request).collect();
             prop_assert_eq!(distinct.len(), hints.len(), "two hints of one request");
         }
     }

@@ -29,6 +29,8 @@ pub enum WaitingReason {
         /// How many could.
         capable: usize,
     },
+    /// A worker said that the program fails, and those that could say so too are away, or start their provers.
+    Awaiting,
     /// Workers that could are busy.
     Busy {
         /// How many could.
@@ -56,6 +58,7 @@ impl fmt::Display for WaitingReason {
             Self::Resting { capable } => {
                 write!(f, "all {capable} capable workers failed again and again and rest for a while")
             }
+            Self::Awaiting => f.write_str("other workers are expected back soon"),
             Self::Busy { capable, ahead } => {
                 write!(f, "all {capable} capable workers are busy; {ahead} requests go first")
             }
@@ -81,10 +84,17 @@ impl Fleet {
             let left = until.since(now);
             return Some(self.why_unserved(&request.requirement).unwrap_or(WaitingReason::Pausing { left }));
         }
-        let requirement = &self.queue.get(id)?.requirement;
+        let request = self.queue.get(id)?;
+        let requirement = &request.requirement;
         self.why_unserved(requirement).or_else(|| {
-            let capable: Vec<_> = self.workers.values().filter(|worker| worker.is_capable(requirement)).collect();
+            let capable = self.workers.iter().filter(|(id, worker)| {
+                worker.is_capable(requirement) && (request.doubted_by.is_empty() || self.may_take(request, **id))
+            });
+            let capable: Vec<_> = capable.map(|(_, worker)| worker).collect();
             let count = capable.len();
+            if count == 0 {
+                return Some(WaitingReason::Awaiting);
+            }
             if capable.iter().all(|worker| worker.is_resting()) {
                 return Some(WaitingReason::Resting { capable: count });
             }

@@ -54,6 +54,8 @@ pub struct Worker {
     pub session: Option<SessionId>,
     /// When its first session since the coordinator started began.
     pub joined_at: Moment,
+    /// Since when its provers are as they are.
+    pub(super) provers_since: Moment,
     /// When anything was last heard of it.
     pub last_heard: Moment,
     /// Whether it takes no more attempts.
@@ -97,6 +99,7 @@ impl Worker {
             profile,
             session: None,
             joined_at: now,
+            provers_since: now,
             last_heard: now,
             is_draining: false,
             leases: BTreeMap::new(),
@@ -116,6 +119,14 @@ impl Worker {
             if let Claim::Told { at, .. } = &mut lease.claim {
                 *at = excused(*at);
             }
+        }
+    }
+
+    /// Its provers are these from now on.
+    pub(super) fn set_provers(&mut self, provers: Vec<ProverProfile>, now: Moment) {
+        if self.profile.provers != provers {
+            self.provers_since = now;
+            self.profile.provers = provers;
         }
     }
 

@@ -4,14 +4,17 @@
 //!            lease            deliver             fulfil
 //!  Queued ─────────► Leased ──────────► Verifying ──────► Fulfilled
 //!    ▲ ◄───────────────┘ │ ◄────────────────┘                ▲
-//!    │  fail, lose       │ fail (guest)                      │ fulfil (a late proof is true all the same)
-//!    │                   ▼                                   │
+//!    │  fail, lose,      │ fail (guest,                      │ fulfil (a late proof is true all the same)
+//!    │  fail (guest)     ▼        confirmed)                 │
 //!    │             Unexecutable     Unfulfillable, Expired ──┘
 //!    ├── cancel ─► Cancelled
 //!    └── give up ─► Unfulfillable (its input is gone)
 //! ```
 //! A leased request may have a second attempt beside the first, a hedge: whichever proof verifies first counts, and
 //! when one of the two ends without a proof, the other goes on alone.
+//!
+//! That the program itself fails is believed when a second worker says so: one alone may be broken, or lie. The first
+//! report puts the request back in the queue, where the others go first.
 //!
 //! Fulfilled, Unexecutable and Cancelled never change. Unfulfillable and Expired may change only to Fulfilled.
 

@@ -2,7 +2,7 @@ use network_lib::{ArtifactId, ArtifactKind, CircuitVersion, Digest, Fault, Proof
 use proptest::prelude::*;
 
 use super::*;
-use crate::RetryPolicy;
+use crate::{GuestReports, RetryPolicy};
 
 pub(crate) fn at(secs: u64) -> Timestamp {
     Timestamp::from_secs(secs)
@@ -74,10 +74,58 @@ fn a_late_proof_wins_and_names_the_attempt_that_may_stop() {
 }
 
 #[test]
-fn the_guests_own_fault_is_final_at_once_and_keeps_its_words() {
-    let change =
-        leased(1).fail(attempt(1), Fault::guest("n is too large"), &RetryPolicy::default(), at(2)).expect("current");
-    assert_eq!(change.request.state, RequestState::Unexecutable { cause: "n is too large".to_owned(), at: at(2) });
+fn the_guests_own_fault_is_final_once_a_second_worker_reports_it_and_keeps_its_words() {
+    let policy = RetryPolicy::default();
+    let fault = || Fault::guest("n is too large");
+    let change = leased(1).fail(attempt(1), fault(), &policy, at(2)).expect("current");
+    assert!(matches!(&change.happening, Happening::AttemptEnded { outcome, .. } if outcome.will_retry));
+    let doubted = change.request;
+    assert_eq!(doubted.state, RequestState::Queued);
+    assert_eq!((doubted.tries.failed, doubted.tries.lost, doubted.tries.troubles()), (0, 0, 0));
+    assert_eq!(doubted.tries.guest, GuestReports { by: vec![worker(1)], cause: "n is too large".to_owned() });
+    // Another worker's, or the same one's again: matching asks it only when there is no other.
+    for n in 1..=2 {
+        let again = doubted.lease(attempt(3), worker(n), at(3)).expect("queued").request;
+        let change = again.fail(attempt(3), fault(), &policy, at(4)).expect("current");
+        assert_eq!(change.request.state, RequestState::Unexecutable { cause: "n is too large".to_owned(), at: at(4) });
+    }
+    let credulous = RetryPolicy { guest_reports_needed: 1, ..policy };
+    let change = leased(1).fail(attempt(1), fault(), &credulous, at(2)).expect("current");
+    assert!(matches!(change.request.state, RequestState::Unexecutable { .. }));
+}
+
+#[test]
+fn a_reported_fault_of_the_guest_does_not_stand_in_the_way_of_a_proof() {
+    let policy = RetryPolicy::default();
+    let doubted = leased(1).fail(attempt(1), Fault::guest("panicked"), &policy, at(2)).expect("current").request;
+    assert!(doubted.fulfil(attempt(9), worker(9), false, at(3)).is_ok(), "a late one");
+    let second = doubted.lease(attempt(2), worker(2), at(3)).expect("queued").request;
+    let fulfilled = second.fulfil(attempt(2), worker(2), false, at(4)).expect("open").request;
+    assert_eq!(fulfilled.tries.guest.by, [worker(1)], "whose word it was is remembered");
+}
+
+#[test]
+fn while_another_worker_is_at_the_request_one_worker_cannot_confirm_itself() {
+    let policy = RetryPolicy::default();
+    let guest = || Fault::guest("panicked");
+    let first = hedged().fail(attempt(1), guest(), &policy, at(3)).expect("holds it").request;
+    assert_eq!(first.state, RequestState::Leased { attempt: attempt(2), worker: worker(2), hedge: None });
+    let both = first.fail(attempt(2), guest(), &policy, at(4)).expect("holds it").request;
+    assert!(matches!(both.state, RequestState::Unexecutable { .. }), "two of two say so");
+    // Again by the first, with a hedge beside it.
+    let alone = first.fail(attempt(2), Fault::lost("silent"), &policy, at(4)).expect("holds it").request;
+    let again = alone.lease(attempt(3), worker(1), at(5)).expect("queued").request;
+    let again = again.hedge(attempt(4), worker(3), at(6)).expect("leased by one").request;
+    let again = again.fail(attempt(3), guest(), &policy, at(7)).expect("holds it").request;
+    assert_eq!(again.state, RequestState::Leased { attempt: attempt(4), worker: worker(3), hedge: None });
+}
+
+#[test]
+fn tries_written_before_guest_reports_were_counted_still_read() {
+    let old = r#"{"begun":2,"failed":1,"lost":0,"failed_workers":["01010101010101010101010101010101"]}"#;
+    let tries: Tries = serde_json::from_str(old).expect("it was written so");
+    assert!(tries.guest.is_empty());
+    assert_eq!(serde_json::to_string(&tries).expect("plain"), old, "and so it is still written");
 }
 
 #[test]
@@ -89,7 +137,7 @@ fn what_a_worker_repeats_after_a_reconnect_is_told_once() {
 
 #[test]
 fn failing_workers_and_lost_contact_spend_separate_budgets() {
-    let policy = RetryPolicy { max_failed_attempts: 2, max_lost_attempts: 3 };
+    let policy = RetryPolicy { max_failed_attempts: 2, max_lost_attempts: 3, ..RetryPolicy::default() };
     let mut request = queued();
     for n in 1..=2 {
         request = request.lease(attempt(n), worker(1), at(1)).expect("queued").request;
@@ -269,6 +317,13 @@ proptest! {
             if let Step::Fail(n, _) | Step::Deliver(n) | Step::Executed(n) = step {
                 prop_assert_eq!(before.state.holder(attempt(n)), Some(worker(n)));
             }
+            if matches!(request.state, RequestState::Unexecutable { .. }) {
+                let has_others = before.state.holders().count() > 1;
+                prop_assert!(policy.believes(&request.tries.guest, has_others), "believed without confirmation");
+            }
+            // Beyond those that are believed, only ones that another attempt stood beside.
+            let most = policy.guest_reports_needed + request.tries.failed + request.tries.lost + 1;
+            prop_assert!(request.tries.guest.by.len() <= most as usize, "reports without bound");
             if matches!(step, Step::GiveUp) {
                 prop_assert_eq!(before.state, RequestState::Queued);
             }
@@ -282,7 +337,7 @@ proptest! {
     /// P6: from every state that is not terminal the deadline ends the request, at the latest after the check.
     #[test]
     fn no_state_outlives_the_deadline_without_an_owner(steps in prop::collection::vec(step(), 0..40)) {
-        let policy = RetryPolicy { max_failed_attempts: 100, max_lost_attempts: 100 };
+        let policy = RetryPolicy { max_failed_attempts: 100, max_lost_attempts: 100, ..RetryPolicy::default() };
         let mut request = queued();
         for step in steps {
             if let Ok(change) = apply(&request, &step, policy) {

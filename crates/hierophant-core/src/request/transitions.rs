@@ -141,7 +141,7 @@ pub enum TransitionError {
         /// Its state's name.
         state: &'static str,
     },
-    /// The request is not held by one attempt of another worker.
+    /// The request is not held by one attempt of another worker, or this one has said that the program fails.
     #[error("the request is {state} and cannot be hedged")]
     NotHedgeable {
         /// Its state's name.
@@ -184,10 +184,13 @@ impl Request {
     /// Gives the request to a second `worker` as `attempt`, beside the first.
     ///
     /// # Errors
-    /// [`TransitionError::NotHedgeable`] unless exactly one attempt, of another worker, is at it.
+    /// [`TransitionError::NotHedgeable`] unless exactly one attempt, of another worker, is at it, or when this worker has
+    /// said that the program fails.
     pub fn hedge(&self, attempt: AttemptId, worker: WorkerId, now: Timestamp) -> Result<Change, TransitionError> {
         match self.state {
-            RequestState::Leased { attempt: first, worker: other, hedge: None } if other != worker => {
+            RequestState::Leased { attempt: first, worker: other, hedge: None }
+                if other != worker && !self.tries.guest.by.contains(&worker) =>
+            {
                 let hedge = Some(Holder { attempt, worker });
                 let state = RequestState::Leased { attempt: first, worker: other, hedge };
                 let mut change = self.change(now, state, Happening::Hedged { attempt, worker });
@@ -254,8 +257,9 @@ impl Request {
 
     /// An attempt that holds the request ended without a proof that counts: failed, lost, or its proof did not verify.
     ///
-    /// A guest's own fault ends the request. Otherwise another attempt that runs goes on alone, or else the request
-    /// waits for another try while `policy` allows one.
+    /// A guest's own fault ends the request once enough workers have reported one. Otherwise another attempt that runs
+    /// goes on alone, or else the request waits for another try while `policy` allows one. Reports of a guest's fault
+    /// cost nothing of the budgets, and are bounded by the number that is believed.
     ///
     /// # Errors
     /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request.
@@ -267,17 +271,17 @@ impl Request {
         now: Timestamp,
     ) -> Result<Change, TransitionError> {
         let worker = self.require_current(attempt)?;
-        let tries = self.tries.after(worker, fault.class);
+        let tries = self.tries.after(worker, &fault);
+        let other = self.other_holder(attempt);
         let is_other_checked =
             matches!(self.state, RequestState::Verifying { attempt: checked, .. } if checked != attempt);
-        let state = match (fault.class, self.other_holder(attempt)) {
+        let is_believed = fault.class == FaultClass::Guest && policy.believes(&tries.guest, other.is_some());
+        let state = match other {
             // Whoever has a proof knows better than whoever says that there is none.
-            (FaultClass::Guest, _) if !is_other_checked => {
-                RequestState::Unexecutable { cause: fault.cause.clone(), at: now }
-            }
-            (_, Some(other)) => self.without(attempt, other),
-            _ if policy.allows(&tries) => RequestState::Queued,
-            _ => RequestState::Unfulfillable { cause: given_up(&tries, &fault), at: now },
+            _ if is_believed && !is_other_checked => RequestState::Unexecutable { cause: fault.cause.clone(), at: now },
+            Some(other) => self.without(attempt, other),
+            None if policy.allows(&tries) => RequestState::Queued,
+            None => RequestState::Unfulfillable { cause: given_up(&tries, &fault), at: now },
         };
         let superseded = if state.is_terminal() { self.others(attempt) } else { Vec::new() };
         let outcome = AttemptOutcome { fault, will_retry: !state.is_terminal() };

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::status::http_status;
 use crate::{
     fleet::{FleetView, WorkerView},
-    service::Service,
+    service::{RequestStatus, Service},
     store::{DepartedWorker, HistoryRow, ProofRecord, RequestFilter, Stats, StorageError},
 };
 
@@ -198,6 +198,8 @@ struct RequestSummary {
     attempts: u32,
     failed_attempts: u32,
     lost_attempts: u32,
+    /// How often a worker said that the program itself fails.
+    guest_fault_reports: usize,
     cycles: Option<u64>,
     created_at: u64,
     updated_at: u64,
@@ -216,6 +218,7 @@ impl From<&Request> for RequestSummary {
             attempts: request.tries.begun,
             failed_attempts: request.tries.failed,
             lost_attempts: request.tries.lost,
+            guest_fault_reports: request.tries.guest.by.len(),
             cycles: request.execution.map(|execution| execution.cycles),
             created_at: request.created_at.as_secs(),
             updated_at: request.updated_at.as_secs(),
@@ -249,7 +252,9 @@ impl From<HistoryRow> for HistoryEntry {
 }
 
 async fn request(State(service): State<Service>, Path(id): Path<String>) -> Result<Json<RequestDetails>, Failure> {
-    let id: RequestId = id.parse().map_err(|error| Failure::Id(format!("{error}")))?;
+    // As the SDK and explorers write it, or as it is written here.
+    let id: RequestId =
+        id.strip_prefix("0x").unwrap_or(&id).parse().map_err(|error| Failure::Id(format!("{error}")))?;
     let request = service.store.request(id).await?.ok_or(Failure::Unknown(id))?;
     let attempts: Vec<AttemptId> = request.state.holders().map(|holder| holder.attempt).collect();
     let progress = service
@@ -257,9 +262,10 @@ async fn request(State(service): State<Service>, Path(id): Path<String>) -> Resu
         .inspect(move |view| attempts.iter().find_map(|attempt| view.fleet().lease(*attempt)?.progress.clone()))
         .await
         .flatten();
-    let waiting = service.fleet.waiting_reason(id).await.map(|reason| reason.to_string());
+    let status = RequestStatus { request, waiting: service.fleet.waiting_reason(id).await };
     let history = service.store.history(id).await?.into_iter().map(Into::into).collect();
-    Ok(Json(RequestDetails { summary: RequestSummary::from(&*request), waiting, progress, history }))
+    let waiting = status.why_it_waits();
+    Ok(Json(RequestDetails { summary: RequestSummary::from(&*status.request), waiting, progress, history }))
 }
 
 /// Which part of a list.

@@ -12,10 +12,10 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     mem,
     ops::Range,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -39,6 +39,9 @@ const CHUNK: usize = 512 * 1024;
 
 /// A piece of an upload that is written as it came. Smaller ones are put together first.
 const LARGE: usize = 64 * 1024;
+
+/// What the names of damaged files end in that were set aside.
+const ASIDE: &str = ".damaged";
 
 /// Artifacts in a local directory.
 #[derive(Debug, Clone)]
@@ -102,7 +105,28 @@ impl Root {
 
     /// Where damaged bytes of this id are kept. No id has this spelling.
     fn aside(&self, id: ArtifactId) -> PathBuf {
-        self.kind(id.kind()).join(format!("{id}.damaged"))
+        self.kind(id.kind()).join(format!("{id}{ASIDE}"))
+    }
+
+    /// What was set aside: where it lies, since when (its inode changed last then), and how many bytes it has.
+    fn all_aside(&self) -> Result<Vec<(SystemTime, u64, PathBuf)>, ArtifactError> {
+        let mut aside = Vec::new();
+        for directory in ArtifactKind::ALL.map(|kind| self.kind(kind)) {
+            for entry in fs::read_dir(&directory).map_err(trouble("list", &directory))? {
+                let entry = entry.map_err(trouble("list", &directory))?;
+                let name = entry.file_name();
+                let is_aside = name.to_str().and_then(|name| name.strip_suffix(ASIDE)).map(str::parse::<ArtifactId>);
+                if let Some(Ok(_)) = is_aside
+                    && let Some(metadata) = found(entry.metadata()).map_err(trouble("look at", &entry.path()))?
+                {
+                    let part = |time: i64| u64::try_from(time).unwrap_or(0);
+                    let since =
+                        Duration::from_secs(part(metadata.ctime())) + Duration::from_nanos(part(metadata.ctime_nsec()));
+                    aside.push((SystemTime::UNIX_EPOCH + since, metadata.len(), entry.path()));
+                }
+            }
+        }
+        Ok(aside)
     }
 
     /// Whether `more` bytes may be taken in.
@@ -230,6 +254,26 @@ impl ArtifactFiles for DiskArtifacts {
     async fn was_set_aside(&self, id: ArtifactId) -> Result<bool, ArtifactError> {
         let path = self.root.aside(id);
         off_the_runtime(move || Ok(found(fs::metadata(&path)).map_err(trouble("look for", &path))?.is_some())).await
+    }
+
+    async fn clear_aside(&self, before: SystemTime, most: u64) -> Result<(u64, u64), ArtifactError> {
+        let root = Arc::clone(&self.root);
+        off_the_runtime(move || {
+            let mut aside = root.all_aside()?;
+            aside.sort_unstable();
+            let mut left: u64 = aside.iter().map(|(_, size, _)| size).sum();
+            let mut removed = (0, 0);
+            for (since, size, path) in aside {
+                if since >= before && left <= most {
+                    break;
+                }
+                found(fs::remove_file(&path)).map_err(trouble("remove", &path))?;
+                left -= size;
+                removed = (removed.0 + 1, removed.1 + size);
+            }
+            Ok(removed)
+        })
+        .await
     }
 
     async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError> {

@@ -84,6 +84,10 @@ pub trait ArtifactFiles: Send + Sync + 'static {
     /// Whether bytes of this artifact were set aside.
     async fn was_set_aside(&self, id: ArtifactId) -> Result<bool, ArtifactError>;
 
+    /// Removes what was set aside before `before`, and of the rest the oldest until it is no more than `most` bytes: how
+    /// many files, with how many bytes.
+    async fn clear_aside(&self, before: SystemTime, most: u64) -> Result<(u64, u64), ArtifactError>;
+
     /// Every artifact that is there, and when its bytes were last written. What comes or goes meanwhile may be missing.
     async fn list(&self) -> Result<HashMap<ArtifactId, SystemTime>, ArtifactError>;
 }

@@ -235,10 +235,7 @@ impl Config {
                 heartbeat_interval: raw.workers.heartbeat_interval,
                 silence_limit: raw.workers.silence_limit,
             },
-            retry: RetryPolicy {
-                max_failed_attempts: raw.retry.max_failed_attempts,
-                max_lost_attempts: raw.retry.max_lost_attempts,
-            },
+            retry: raw.retry.policy(),
             verifier: VerifierConfig {
                 program: raw.verifier.program,
                 args: raw.verifier.args,
@@ -274,6 +271,12 @@ fn check_timers(raw: &Raw, problems: &mut Vec<String>) {
     }
     if raw.retry.max_failed_attempts == 0 || raw.retry.max_lost_attempts == 0 {
         problems.push("retry: every budget must be at least 1".to_owned());
+    }
+    if raw.retry.guest_reports_needed == 0 {
+        problems.push(
+            "retry.guest_reports_needed: must be at least 1; 1 believes the first worker that says that a program fails"
+                .to_owned(),
+        );
     }
 }
 

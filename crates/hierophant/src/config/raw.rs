@@ -8,6 +8,7 @@ use figment::{
     error::Kind,
     value::{Dict, Tag, Value},
 };
+use hierophant_core::RetryPolicy;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -209,6 +210,7 @@ impl Default for Workers {
 pub(super) struct Retry {
     pub(super) max_failed_attempts: u32,
     pub(super) max_lost_attempts: u32,
+    pub(super) guest_reports_needed: u32,
     #[serde(with = "humantime_serde")]
     pub(super) first_pause: Duration,
     #[serde(with = "humantime_serde")]
@@ -217,14 +219,23 @@ pub(super) struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        let policy = hierophant_core::RetryPolicy::default();
+        let policy = RetryPolicy::default();
         let fleet = hierophant_core::FleetSettings::default();
         Self {
             max_failed_attempts: policy.max_failed_attempts,
             max_lost_attempts: policy.max_lost_attempts,
+            guest_reports_needed: policy.guest_reports_needed,
             first_pause: fleet.first_pause,
             longest_pause: fleet.longest_pause,
         }
+    }
+}
+
+impl Retry {
+    /// How often a request is tried.
+    pub(super) const fn policy(&self) -> RetryPolicy {
+        let Self { max_failed_attempts, max_lost_attempts, guest_reports_needed, .. } = *self;
+        RetryPolicy { max_failed_attempts, max_lost_attempts, guest_reports_needed }
     }
 }
 

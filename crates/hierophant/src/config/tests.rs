@@ -21,9 +21,12 @@ fn everything_has_a_default() {
 #[test]
 fn every_problem_is_reported_at_once_with_its_key() {
     let text = problems(
-        "allowed_requesters = ['0x12']\nworker_token = 'short'\n[workers]\nsilence_limit = '10s'\ngrace = '5s'\n",
+        "allowed_requesters = ['0x12']\nworker_token = 'short'\n[workers]\nsilence_limit = '10s'\ngrace = '5s'\n\
+         [retry]\nguest_reports_needed = 0\n",
     );
-    for key in ["allowed_requesters", "worker_token", "workers.silence_limit", "workers.grace"] {
+    let keys =
+        ["allowed_requesters", "worker_token", "workers.silence_limit", "workers.grace", "retry.guest_reports_needed"];
+    for key in keys {
         assert!(text.contains(key), "{key} is missing in: {text}");
     }
 }

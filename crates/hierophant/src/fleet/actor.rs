@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use hierophant_core::{Effect, Event, Fleet, FleetSettings, SessionId, WaitingReason};
-use network_lib::{RequestId, WorkerId, protocol::Instruction};
+use network_lib::{
+    RequestId, WorkerId,
+    protocol::{EvictionCode, Instruction},
+};
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     time::{Interval, MissedTickBehavior, interval},
@@ -185,12 +188,13 @@ impl FleetActor {
                 self.service.tasks.spawn(async move { service.expire(request).await });
             }
             Effect::Close { session, reason } => self.close(session, reason.to_owned(), Outbound::Close(reason)),
-            Effect::Note { worker, standing } => {
-                self.service.tasks.spawn(async move { service.note_standing(worker, &standing).await });
-            }
+            Effect::Note { worker, standing } => service.note_standing(worker, standing),
             Effect::Evict { worker, session, reason } => {
                 tracing::error!(worker.id = %worker, reason, "a worker is evicted: look at its log, and run contemplant doctor there");
-                let told = Outbound::Instruction(Instruction::Evicted { reason: reason.clone() });
+                let told = Outbound::Instruction(Instruction::Evicted {
+                    code: Some(EvictionCode::Faults),
+                    reason: reason.clone(),
+                });
                 self.close(session, format!("evicted: {reason}"), told);
                 let endpoint = self.fleet.worker(worker).and_then(|known| known.profile.magister_drop_endpoint.clone());
                 if let Some(endpoint) = endpoint {

@@ -7,7 +7,7 @@ use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use hierophant_core::{Event, SessionId};
 use network_lib::{
     CONTEMPLANT_VERSION, WorkerId, WorkerProfile, crash_point,
-    protocol::{InHand, Instruction, ProtocolError, Report, Settings},
+    protocol::{EvictionCode, InHand, Instruction, ProtocolError, Report, Settings},
 };
 use tokio::{
     sync::mpsc,
@@ -81,8 +81,8 @@ enum End {
     NoHello,
     #[error("the worker sent something that is not the protocol: {0}")]
     Protocol(#[from] ProtocolError),
-    #[error("{0}")]
-    Refused(String),
+    #[error("{reason}")]
+    Refused { code: EvictionCode, reason: String },
     #[error("{0}")]
     Told(&'static str),
 }
@@ -103,8 +103,8 @@ pub async fn run(
         Ok(hello) => hello,
         Err(end) => {
             tracing::warn!(peer = %peer, reason = %end, "a worker was turned away");
-            if let End::Refused(reason) = &end {
-                let _ = send(&mut sink, Instruction::Evicted { reason: reason.clone() }).await;
+            if let End::Refused { code, reason } = &end {
+                let _ = send(&mut sink, Instruction::Evicted { code: Some(*code), reason: reason.clone() }).await;
             }
             close(&mut sink, &end).await;
             return;
@@ -121,13 +121,15 @@ pub async fn run(
 /// Checks a first message.
 fn check_hello(report: Report) -> Result<(WorkerProfile, Vec<InHand>), End> {
     let Report::Hello { version, profile, in_hand } = report else {
-        return Err(End::Refused("the first message of a session must be Hello".to_owned()));
+        let reason = "the first message of a session must be Hello".to_owned();
+        return Err(End::Refused { code: EvictionCode::Protocol, reason });
     };
     if version != CONTEMPLANT_VERSION {
-        return Err(End::Refused(format!(
+        let reason = format!(
             "this contemplant is version {version} and this Hierophant is version {CONTEMPLANT_VERSION}: \
              install contemplant {CONTEMPLANT_VERSION}"
-        )));
+        );
+        return Err(End::Refused { code: EvictionCode::Version, reason });
     }
     Ok((profile, in_hand))
 }
@@ -162,7 +164,12 @@ async fn serve(
             return End::Told("the coordinator's store is not available");
         }
     };
+    let held: Vec<_> = leases.iter().map(|lease| (lease.work.id, lease.attempt)).collect();
     service.fleet.join(session, profile, peer.to_string(), leases, standing, mailbox).await;
+    if service.release_outdated(held).await {
+        // Its next hello is answered by what is true by then.
+        return End::Told("an attempt of the worker ended while it was welcomed");
+    }
     for answer in answers {
         if let Err(end) = send(sink, answer).await {
             return end;

@@ -148,6 +148,25 @@ impl Service {
         }
     }
 
+    /// Takes back from the fleet those attempts that ended between the look at them and the fleet's note of them: it then
+    /// heard of the end before the beginning. Whether there were any.
+    pub(crate) async fn release_outdated(&self, held: Vec<(RequestId, AttemptId)>) -> bool {
+        let mut is_any = false;
+        for (id, attempt) in held {
+            if let Ok(Some(request)) = self.store.request(id).await
+                && request.state.holder(attempt).is_none()
+            {
+                is_any = true;
+                self.fleet.send(Event::Released { attempt }).await;
+                if request.state.is_terminal() {
+                    self.fleet.send(Event::Settled { request: id }).await;
+                }
+                self.tell_what_follows(&request).await;
+            }
+        }
+        is_any
+    }
+
     /// An attempt is given up: contact with its worker was lost for too long, or the worker does not have it. Should it
     /// be connected all the same, it is told to stop.
     pub(crate) async fn lose(&self, attempt: AttemptId, id: RequestId, worker: WorkerId, reason: String) {

@@ -75,6 +75,8 @@ pub struct Service {
     pub(crate) settings: Arc<ServiceSettings>,
     /// Attempts whose proofs are being checked by this process.
     pub(crate) verifying: Arc<Mutex<HashSet<AttemptId>>>,
+    /// What is held against workers, and not written yet.
+    pub(crate) standings: Arc<recover::Standings>,
     /// Verifications and claims that were begun are finished, whoever stops listening for them.
     pub(crate) tasks: tokio_util::task::TaskTracker,
 }
@@ -148,6 +150,7 @@ impl Service {
             ids,
             settings: Arc::new(settings),
             verifying: Arc::default(),
+            standings: Arc::default(),
             tasks,
         }
     }

@@ -1,6 +1,10 @@
 //! Where store and fleet are brought together: at the start, when a worker says hello, and every now and then.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use hierophant_core::{Event, HeldLease, Holder, QueuedRequest, Request, RequestState, Standing, Verdict, reconcile};
 use network_lib::{
@@ -14,6 +18,10 @@ use crate::{fleet::FleetView, store::StorageError};
 /// Younger changes are left alone when store and fleet are compared: the fleet may not have heard of them yet.
 const SETTLING_TIME: Duration = Duration::from_secs(10);
 
+/// Workers that left no longer than this before a start are expected back: what cut them off may have been the end of
+/// this program.
+const LATELY: Duration = Duration::from_mins(2);
+
 /// What is found when a worker says hello.
 pub(crate) struct Welcome {
     /// The attempts that are rightfully its own.
@@ -24,12 +32,31 @@ pub(crate) struct Welcome {
     pub(crate) standing: Standing,
 }
 
+/// What is held against workers, on its way to the store.
+#[derive(Default)]
+pub(crate) struct Standings {
+    /// The latest of each worker that is not being written yet.
+    due: Mutex<BTreeMap<WorkerId, Standing>>,
+    /// Whoever holds it writes.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Standings {
+    fn due(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Standing>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Service {
-    /// Tells a fresh fleet of every open request, and takes up the checks that a crash cut off.
+    /// Tells a fresh fleet of who was here lately and of every open request, and takes up the checks that a crash cut
+    /// off.
     ///
     /// # Errors
     /// [`StorageError`] when the store cannot be read: then there is nothing to start from.
     pub async fn recover(&self) -> Result<usize, StorageError> {
+        for worker in self.store.workers_since(self.clock.now().time.minus(LATELY)).await? {
+            self.fleet.send(Event::Expected { worker }).await;
+        }
         let open = self.store.open_requests().await?;
         for request in &open {
             crash_point!("recover.mid");
@@ -166,11 +193,20 @@ impl Service {
         }
     }
 
-    /// Notes what is held against a worker, for the next start.
-    pub(crate) async fn note_standing(&self, worker: WorkerId, standing: &Standing) {
-        if let Err(error) = self.store.note_standing(worker, standing).await {
-            tracing::warn!(worker.id = %worker, error = %error, "a worker's standing was not recorded");
-        }
+    /// Notes what is held against a worker, for the next start. Of several notes the last one is what stays: they are
+    /// written in turn, each time the latest there is.
+    pub(crate) fn note_standing(&self, worker: WorkerId, standing: Standing) {
+        self.standings.due().insert(worker, standing);
+        let service = self.clone();
+        self.tasks.spawn(async move {
+            let _turn = service.standings.turn.lock().await;
+            let due = std::mem::take(&mut *service.standings.due());
+            for (worker, standing) in due {
+                if let Err(error) = service.store.note_standing(worker, &standing).await {
+                    tracing::warn!(worker.id = %worker, error = %error, "a worker's standing was not recorded");
+                }
+            }
+        });
     }
 
     /// Notes for people that a worker left.

@@ -22,6 +22,21 @@ pub struct RequestStatus {
     pub waiting: Option<WaitingReason>,
 }
 
+impl RequestStatus {
+    /// Why the request waits, in words, if it does.
+    pub fn why_it_waits(&self) -> Option<String> {
+        let reason = self.waiting.as_ref()?;
+        let guest = &self.request.tries.guest;
+        if guest.is_empty() {
+            return Some(reason.to_string());
+        }
+        Some(format!(
+            "a worker reports that the program fails: {}; waits for a second one to say so: {reason}",
+            guest.cause
+        ))
+    }
+}
+
 /// Why nothing can be said of a request.
 #[derive(Debug, thiserror::Error)]
 #[error("could not look it up: ask again")]

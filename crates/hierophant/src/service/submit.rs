@@ -142,6 +142,12 @@ impl Service {
         let now = self.clock.now().time;
         let (spec, fingerprint) = self.check(submission, now).await?;
         let requester = spec.requester;
+        let limit = self.settings.max_queued_requests;
+        if self.fleet.queue_len() >= limit {
+            // What was accepted before has its place, however many wait.
+            let known = self.store.standing_for(fingerprint).await.map_err(SubmitError::Store)?;
+            return known.ok_or(SubmitError::QueueFull { limit });
+        }
         let stdin = spec.stdin;
         let new = NewRequest { id: self.ids.request(), fingerprint, spec, created_at: now };
         let (store, fleet) = (Arc::clone(&self.store), self.fleet.clone());
@@ -190,10 +196,6 @@ impl Service {
         }
         let program = self.store.program(vk_hash).await.map_err(SubmitError::Store)?;
         let program = program.ok_or(SubmitError::UnknownProgram(vk_hash))?.program;
-        let limit = self.settings.max_queued_requests;
-        if self.fleet.queue_len() >= limit {
-            return Err(SubmitError::QueueFull { limit });
-        }
         let spec = RequestSpec {
             requester,
             vm: Vm::Sp1,

@@ -7,6 +7,7 @@ use network_lib::{AttemptId, Fault, RequestId, WorkerId, crash_point, protocol::
 use proving::{VerifyError, VerifyOrder};
 
 use super::{ChangeError, Service, report::proof_artifact};
+use crate::store::StorageError;
 
 /// Longest pause between two tries to check a proof while the verifier is not available.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -42,7 +43,17 @@ impl Service {
         let mut pause = Duration::from_millis(500);
         let mut is_overdue = false;
         loop {
-            let Ok(Some(request)) = self.store.request(id).await else { return };
+            let request = match self.store.request(id).await {
+                Ok(Some(request)) => request,
+                // Nobody else would check the proof of an attempt that holds its request no more.
+                Err(StorageError::Unavailable { problem }) => {
+                    tracing::error!(request.id = %id, attempt.id = %attempt, problem, "a check waits for the store");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
+                    continue;
+                }
+                Ok(None) | Err(_) => return,
+            };
             crash_point!("result.after_fsync_before_verify");
             match self.ask_verifier(&request, attempt).await {
                 Outcome::Good { is_mock } => return self.accept(id, attempt, worker, is_mock).await,
@@ -95,13 +106,14 @@ impl Service {
         let stored = Instruction::Stored(attempt);
         crash_point!("result.after_verify_before_tx");
         match self.change_surely(id, |request, now| request.fulfil(attempt, worker, is_mock, now)).await {
-            Ok((_, change)) => {
+            Ok((request, change)) => {
                 crash_point!("result.after_commit_before_ack");
                 tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, is_mock, "a request is fulfilled");
                 if let Happening::Fulfilled { superseded, .. } = change.happening {
                     self.fleet.release(id, superseded, "another proof of this request was accepted first").await;
                 }
                 self.fleet.instruct(worker, stored).await;
+                self.disprove(&request, worker).await;
                 self.fleet.send(Event::Released { attempt }).await;
                 self.fleet.send(Event::Succeeded { worker }).await;
             }
@@ -115,6 +127,16 @@ impl Service {
                 tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
                     "a verified proof could not be recorded; it will be checked again");
             }
+        }
+    }
+
+    /// Tells the fleet whose word it was, and is not true, that the program of a request fails, now that `prover` has
+    /// proved it.
+    async fn disprove(&self, request: &Request, prover: WorkerId) {
+        for worker in request.tries.guest.workers().into_iter().filter(|worker| *worker != prover) {
+            tracing::error!(request.id = %request.id, worker.id = %worker, cause = request.tries.guest.cause,
+                "a worker said that a program fails, which another has proved: look at its memory and its log");
+            self.fleet.send(Event::Disproved { worker, request: request.id }).await;
         }
     }
 

@@ -163,7 +163,7 @@ pub(crate) async fn the_largest_numbers_survive(store: SharedStore) {
 }
 
 pub(crate) async fn every_state_reads_back_with_its_facts(store: SharedStore) {
-    let policy = RetryPolicy { max_failed_attempts: 1, max_lost_attempts: 1 };
+    let policy = RetryPolicy { max_failed_attempts: 1, max_lost_attempts: 1, guest_reports_needed: 1 };
     let open = [accept(&store, new_request(1)).await, {
         let request = accept(&store, new_request(2)).await;
         write(&store, request.lease(attempt(2), worker(1), at(10))).await
@@ -184,13 +184,18 @@ pub(crate) async fn every_state_reads_back_with_its_facts(store: SharedStore) {
     let verifying = accept(&store, new_request(8)).await;
     let verifying = write(&store, verifying.lease(attempt(8), worker(1), at(10))).await;
     let verifying = write(&store, verifying.deliver(attempt(8), at(11))).await;
+    let doubted = accept(&store, new_request(9)).await;
+    let doubted = write(&store, doubted.lease(attempt(9), worker(1), at(10))).await;
+    let doubting = RetryPolicy { guest_reports_needed: 2, ..policy };
+    let doubted = write(&store, doubted.fail(attempt(9), Fault::guest("it \"panicked\"\n"), &doubting, at(11))).await;
+    assert_eq!(doubted.tries.guest.by, [worker(1)]);
 
     let names: Vec<_> = ended.iter().map(|request| request.state.name()).collect();
     assert_eq!(names, ["unexecutable", "unfulfillable", "expired", "cancelled", "fulfilled"]);
     let everything = RequestFilter { limit: 100, ..RequestFilter::default() };
     let mut listed = store.requests(&everything).await.unwrap();
     listed.reverse();
-    let expected: Vec<_> = open.into_iter().chain(ended).chain([verifying]).collect();
+    let expected: Vec<_> = open.into_iter().chain(ended).chain([verifying, doubted]).collect();
     assert_eq!(listed, expected);
     for request in expected {
         assert_eq!(store.request(request.id).await.unwrap().as_ref(), Some(&request));
@@ -377,7 +382,7 @@ pub(crate) async fn each_filter_selects_by_its_own_field(store: SharedStore) {
         let request = accept(&store, new).await;
         if n == 7 {
             // Its last attempt was made by worker 2, though nobody has it now.
-            let policy = RetryPolicy::default();
+            let policy = RetryPolicy { guest_reports_needed: 1, ..RetryPolicy::default() };
             let leased = write(&store, request.lease(attempt(1), worker(1), at(50))).await;
             let lost = write(&store, leased.fail(attempt(1), Fault::lost("silent"), &policy, at(51))).await;
             let leased = write(&store, lost.lease(attempt(2), worker(2), at(52))).await;
@@ -575,6 +580,7 @@ pub(crate) async fn departed_workers_are_listed_until_they_come_back(store: Shar
     assert_eq!(store.departed_workers(2).await.unwrap(), vec![departed(3), departed(2)]);
     store.worker_joined(worker(2), "worker 2", "10.0.0.2:5000", at(30)).await.unwrap();
     assert_eq!(store.departed_workers(10).await.unwrap(), vec![departed(3), departed(1)]);
+    assert_eq!(store.workers_since(at(12)).await.unwrap(), [worker(2), worker(3)], "one is here, one just left");
 }
 
 pub(crate) async fn a_caller_that_gives_up_does_not_stop_its_write(store: SharedStore) {

@@ -111,6 +111,9 @@ pub trait Requests {
     /// Accepts a request, or finds the one that stands for it: in one transaction with the check of its input.
     async fn submit(&self, new: NewRequest) -> Result<Submitted, StorageError>;
 
+    /// The request that stands for this fingerprint already, if there is one: neither failed nor without its proof.
+    async fn standing_for(&self, fingerprint: Digest) -> Result<Option<Arc<Request>>, StorageError>;
+
     /// The request with this id. Absence is an answer, not an error. Cheap for recently used requests: no I/O.
     async fn request(&self, id: RequestId) -> Result<Option<Arc<Request>>, StorageError>;
 

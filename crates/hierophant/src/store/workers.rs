@@ -54,6 +54,9 @@ pub trait Workers {
     /// What a worker has done here, by its attempts. A worker that never was here has done nothing.
     async fn worker_record(&self, id: WorkerId) -> Result<WorkerRecord, StorageError>;
 
+    /// Workers that have not left, or not before `since`, in the order of their ids.
+    async fn workers_since(&self, since: Timestamp) -> Result<Vec<WorkerId>, StorageError>;
+
     /// Workers that left and have not come back, latest first.
     async fn departed_workers(&self, limit: u32) -> Result<Vec<DepartedWorker>, StorageError>;
 }

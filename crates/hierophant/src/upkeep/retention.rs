@@ -1,5 +1,7 @@
 //! Deletes what the rules say, a few at a time.
 
+use std::time::{Duration, SystemTime};
+
 use network_lib::{ArtifactId, crash_point};
 
 use super::{PAUSE, Upkeep};
@@ -11,6 +13,10 @@ const REQUESTS: u32 = 32;
 /// Artifacts that are deleted in one step. A crash in between leaves as many files without rows, which the next start
 /// must not take for those of another database: no more than it mends whatever their share.
 const ARTIFACTS: usize = super::consistency::FEW;
+
+/// Most bytes of damaged files that are kept for the operator to look at: as many as the largest of them has by default,
+/// twice.
+const MOST_ASIDE: u64 = 8 << 30;
 
 impl Upkeep {
     /// Deletes everything that should go. A crash in between leaves files without rows, which the next start removes.
@@ -24,6 +30,16 @@ impl Upkeep {
             Ok(0) => {}
             Ok(artifacts) => tracing::info!(artifacts, "deleted artifacts that nobody needs any more"),
             Err(error) => tracing::error!(%error, "old artifacts could not be deleted; they are tried again"),
+        }
+        let kept_from = self.clock.now().time.minus(self.rules.age).as_millis();
+        let before = SystemTime::UNIX_EPOCH + Duration::from_millis(kept_from);
+        match self.files.clear_aside(before, MOST_ASIDE).await {
+            Ok((0, _)) => {}
+            Ok((files, bytes)) => tracing::info!(files, bytes, "removed damaged files that had been moved aside"),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "damaged files could not be removed; they are tried again"
+            ),
         }
     }
 

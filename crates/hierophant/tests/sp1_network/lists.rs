@@ -44,7 +44,8 @@ async fn five() -> (Network, Client, Vec<Vec<u8>>) {
     network.change(&ids[1], |request, now| request.executed(attempt(1), execution, now)).await;
     network.change(&ids[2], |request, now| request.fulfil(attempt(2), WORKER, false, now)).await;
     let fault = Fault::guest("exceeded cycle limit of 7");
-    network.change(&ids[3], |request, now| request.fail(attempt(3), fault, &RetryPolicy::default(), now)).await;
+    let policy = RetryPolicy { guest_reports_needed: 1, ..RetryPolicy::default() };
+    network.change(&ids[3], |request, now| request.fail(attempt(3), fault, &policy, now)).await;
     (network, client, ids)
 }
 

@@ -59,7 +59,8 @@ async fn a_guests_panic_is_unexecutable_and_the_details_have_its_words() {
     let id = client.ask(&body).await.unwrap();
     network.change(&id, |request, now| request.lease(ATTEMPT, WORKER, now)).await;
     let fault = Fault::guest("the guest panicked: attempt to divide by zero");
-    network.change(&id, |request, now| request.fail(ATTEMPT, fault, &RetryPolicy::default(), now)).await;
+    let policy = RetryPolicy { guest_reports_needed: 1, ..RetryPolicy::default() };
+    network.change(&id, |request, now| request.fail(ATTEMPT, fault, &policy, now)).await;
 
     let status = client.status(&id).await;
     assert_eq!(status.fulfillment_status(), FulfillmentStatus::Unfulfillable);

@@ -131,9 +131,8 @@ async fn asking_again_finds_a_fulfilled_request_and_replaces_a_failed_one() {
     let failed = client.ask(&body).await.unwrap();
     network.change(&failed, |request, now| request.lease(attempt, worker, now)).await;
     let fault = Fault::guest("the guest panicked");
-    network
-        .change(&failed, |request, now| request.fail(attempt, fault, &hierophant_core::RetryPolicy::default(), now))
-        .await;
+    let policy = hierophant_core::RetryPolicy { guest_reports_needed: 1, ..Default::default() };
+    network.change(&failed, |request, now| request.fail(attempt, fault, &policy, now)).await;
 
     let second = client.ask(&body).await.unwrap();
     assert_ne!(second, failed);
@@ -310,8 +309,9 @@ async fn a_full_queue_says_try_later_in_the_one_way_that_the_sdk_retries() {
     let network = Network::start_with(|settings| settings.max_queued_requests = 2).await;
     let mut client = network.client(1).await;
     let good = client.good_body(&network).await;
+    let first = client.ask(&RequestProofBody { cycle_limit: 1, ..good.clone() }).await.unwrap();
     let mut refused = None;
-    for cycle_limit in 1..1000 {
+    for cycle_limit in 2..1000 {
         if let Err(status) = client.ask(&RequestProofBody { cycle_limit, ..good.clone() }).await {
             refused = Some(status);
             break;
@@ -319,6 +319,9 @@ async fn a_full_queue_says_try_later_in_the_one_way_that_the_sdk_retries() {
     }
     let result: Result<(), _> = Err(refused.expect("the queue has no bound"));
     assert_refused(result, Code::Unavailable, "2 requests wait already, which is as many as may: ask again later");
+    // What was accepted before is found, however many wait.
+    let again = RequestProofBody { cycle_limit: 1, nonce: 7, ..good };
+    assert_eq!(client.ask(&again).await.unwrap(), first);
 }
 
 #[tokio::test]

@@ -189,6 +189,16 @@ impl Coordinator {
         self.wait_for(id, |state| matches!(state, RequestState::Fulfilled { .. })).await
     }
 
+    /// The page of a request that waits, once it says why.
+    pub(crate) async fn wait_for_reason(&self, id: RequestId) -> serde_json::Value {
+        loop {
+            let page = self.facts(&format!("/requests/{id}")).await;
+            if page["waiting"].is_string() {
+                return page;
+            }
+        }
+    }
+
     /// What a page of facts says.
     pub(crate) async fn facts(&self, path: &str) -> serde_json::Value {
         let url = format!("http://{}{path}", self.address);

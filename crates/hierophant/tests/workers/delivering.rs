@@ -49,17 +49,21 @@ async fn requests_queued_for_one_worker_are_served_one_after_the_other() {
         ids.push(coordinator.submit().await);
     }
     let mut worker = Worker::join(&coordinator, 1).await;
+    // Each fails twice: whoever is alone is asked again, at once or after the others.
     let mut served = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..6 {
         let assignment = worker.assigned().await;
         served.push(assignment.request);
         worker.say(Report::Failed(assignment.attempt, Fault::guest("no"))).await;
         assert_eq!(worker.hear_unless_prefetch().await, Instruction::Stored(assignment.attempt));
-        coordinator.wait_for(assignment.request, RequestState::is_terminal).await;
+    }
+    for id in &ids {
+        coordinator.wait_for(*id, RequestState::is_terminal).await;
     }
     served.sort_unstable();
-    ids.sort_unstable();
-    assert_eq!(served, ids);
+    let mut expected = [ids.clone(), ids].concat();
+    expected.sort_unstable();
+    assert_eq!(served, expected);
 }
 
 #[tokio::test]
@@ -75,17 +79,21 @@ async fn a_request_in_a_mode_that_nobody_proves_waits_and_says_so() {
         }
     };
     assert_eq!(page["waiting"], "no connected worker proves groth16 for sp1 circuit sp1-v6.1.0");
+    assert_eq!(coordinator.facts(&format!("/requests/0x{id}")).await, page, "as the SDK writes ids");
     assert_eq!(page["state"], "queued");
 }
 
 #[tokio::test]
-async fn a_guests_panic_ends_the_request_with_its_words() {
+async fn a_guests_panic_that_the_only_worker_repeats_ends_the_request_with_its_words() {
     let directory = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(directory.path()).await;
     let mut worker = Worker::join(&coordinator, 1).await;
     let id = coordinator.submit().await;
-    let attempt = worker.assigned().await.attempt;
-    worker.say(Report::Failed(attempt, Fault::guest("the guest panicked: n is too large"))).await;
+    for _ in 0..2 {
+        let attempt = worker.assigned().await.attempt;
+        worker.say(Report::Failed(attempt, Fault::guest("the guest panicked: n is too large"))).await;
+        assert_eq!(worker.hear_unless_prefetch().await, Instruction::Stored(attempt));
+    }
     let state = coordinator.wait_for(id, RequestState::is_terminal).await;
     assert!(matches!(state, RequestState::Unexecutable { cause, .. } if cause.contains("n is too large")));
 }

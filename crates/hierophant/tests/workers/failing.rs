@@ -5,7 +5,7 @@ use std::time::Duration;
 use hierophant_core::{FaultPolicy, FleetSettings, RequestState};
 use network_lib::{
     Fault,
-    protocol::{InHand, Instruction, Report, Stage},
+    protocol::{EvictionCode, InHand, Instruction, Report, Stage},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -57,7 +57,7 @@ async fn a_failure_is_answered_however_often_it_is_told() {
     let mut worker = Worker::join(&coordinator, 1).await;
     let id = coordinator.submit().await;
     let attempt = worker.assigned().await.attempt;
-    worker.say(Report::Failed(attempt, Fault::guest("it panicked"))).await;
+    worker.say(Report::Failed(attempt, Fault::worker("the prover crashed"))).await;
     assert_eq!(worker.hear().await, Instruction::Stored(attempt));
     // The answer was lost; in the next session the worker still has it in hand.
     let failed = InHand { attempt, request: id, prover: 0, stage: Stage::Failed };
@@ -99,7 +99,8 @@ async fn a_worker_that_breaks_everything_is_evicted_told_of_and_remembered() {
         worker.say(Report::Failed(attempt, Fault::worker("the prover crashed"))).await;
         assert_eq!(worker.hear_unless_prefetch().await, Instruction::Stored(attempt));
     }
-    let Instruction::Evicted { reason } = worker.hear_unless_prefetch().await else { panic!("it is evicted") };
+    let Instruction::Evicted { code, reason } = worker.hear_unless_prefetch().await else { panic!("it is evicted") };
+    assert_eq!(code, Some(EvictionCode::Faults));
     assert!(reason.starts_with("it failed at 3 requests in a row"), "{reason}");
 
     let (mut call, _) = magister.accept().await.unwrap();
@@ -164,4 +165,82 @@ async fn when_a_hedge_fails_the_first_attempt_goes_on_alone() {
     slow.deliver(&coordinator, straggler.attempt, good_proof(&straggler)).await;
     assert_eq!(slow.hear().await, Instruction::Stored(straggler.attempt));
     coordinator.wait_fulfilled(id).await;
+}
+
+#[tokio::test]
+async fn a_worker_alone_in_calling_good_programs_bad_ruins_no_request_and_is_evicted() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = FaultPolicy { first_rest: Duration::from_millis(10), ..FaultPolicy::default() };
+    let settings = FleetSettings { faults, ..FleetSettings::default() };
+    let mut coordinator = Coordinator::start_with(directory.path(), settings, None).await;
+    let mut good = Worker::join(&coordinator, 2).await;
+    let mut liar = None;
+    for n in 0..3 {
+        // The good one is busy, and the liar idle: it gets every request first.
+        let occupying = coordinator.submit().await;
+        assert_eq!(good.assigned().await.request, occupying);
+        let mut lying = match liar.take() {
+            Some(lying) => lying,
+            None => Worker::join(&coordinator, 1).await,
+        };
+        let id = coordinator.submit().await;
+        let attempt = lying.assigned().await.attempt;
+        lying.say(Report::Failed(attempt, Fault::guest("the guest panicked"))).await;
+        assert_eq!(lying.hear().await, Instruction::Stored(attempt));
+        let page = coordinator.wait_for_reason(id).await;
+        assert_eq!((&page["state"], &page["guest_fault_reports"]), (&"queued".into(), &1.into()));
+        let waiting = page["waiting"].as_str().unwrap();
+        let expected =
+            "a worker reports that the program fails: the guest panicked; waits for a second one to say so: ";
+        assert!(waiting.starts_with(expected), "{waiting}");
+        if n == 1 {
+            // It cannot have the attempt back by saying that it is still at it.
+            let again = InHand { attempt, request: id, prover: 0, stage: Stage::Working };
+            lying = Worker::join_with(&coordinator, 1, vec![again]).await;
+            let told = lying.hear().await;
+            assert!(matches!(told, Instruction::Cancel { attempt: stopped, .. } if stopped == attempt), "{told:?}");
+        }
+        coordinator.cancel(occupying).await;
+        assert!(matches!(good.hear().await, Instruction::Cancel { .. }));
+        let assignment = good.assigned().await;
+        assert_eq!(assignment.request, id);
+        good.deliver(&coordinator, assignment.attempt, good_proof(&assignment)).await;
+        coordinator.wait_fulfilled(id).await;
+        assert_eq!(good.hear().await, Instruction::Stored(assignment.attempt));
+        liar = Some(lying);
+    }
+    let Instruction::Evicted { code, .. } = liar.unwrap().hear().await else { panic!("it is evicted") };
+    assert_eq!(code, Some(EvictionCode::Faults));
+}
+
+#[tokio::test]
+async fn a_program_that_fails_is_confirmed_by_another_worker_across_a_restart_and_costs_nobody_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start(directory.path()).await;
+    let mut first = Worker::join(&coordinator, 1).await;
+    let id = coordinator.submit().await;
+    let attempt = first.assigned().await.attempt;
+    let starting = network_lib::WorkerProfile { provers: Vec::new(), ..profile(2) };
+    let _second = Worker::join_as(&coordinator, starting, Vec::new()).await;
+    first.say(Report::Failed(attempt, Fault::guest("n is too large"))).await;
+    assert_eq!(first.hear().await, Instruction::Stored(attempt));
+
+    let coordinator = coordinator.restart(directory.path()).await;
+    // Whoever said so is back first, and is not asked again: the other is expected.
+    let _first = Worker::join(&coordinator, 1).await;
+    let page = loop {
+        let page = coordinator.wait_for_reason(id).await;
+        if !page["waiting"].as_str().unwrap().ends_with("no worker is connected") {
+            break page;
+        }
+    };
+    assert!(page["waiting"].as_str().unwrap().ends_with("other workers are expected back soon"), "{page}");
+    let mut second = Worker::join(&coordinator, 2).await;
+    let again = second.assigned().await;
+    assert_eq!(again.request, id);
+    second.say(Report::Failed(again.attempt, Fault::guest("n is too large"))).await;
+    let state = coordinator.wait_for(id, RequestState::is_terminal).await;
+    assert!(matches!(state, RequestState::Unexecutable { cause, .. } if cause == "n is too large"));
+    let workers = coordinator.facts("/contemplants").await;
+    assert!(workers.as_array().unwrap().iter().all(|worker| worker["strikes"] == 0), "{workers}");
 }

@@ -8,7 +8,7 @@ use std::{
 use hierophant_core::FleetSettings;
 use network_lib::{
     ProofMode,
-    protocol::{Instruction, Report},
+    protocol::{EvictionCode, Instruction, Report},
 };
 use tokio_tungstenite::tungstenite::{Message, http::StatusCode};
 
@@ -23,7 +23,8 @@ async fn a_worker_of_another_version_is_told_both_versions() {
     let coordinator = Coordinator::start(directory.path()).await;
     let mut worker = Worker::dial(&coordinator, 1).await;
     worker.say(Report::Hello { version: "9.9.9".to_owned(), profile: profile(1), in_hand: Vec::new() }).await;
-    let Instruction::Evicted { reason } = worker.hear().await else { panic!("it must be refused") };
+    let Instruction::Evicted { code, reason } = worker.hear().await else { panic!("it must be refused") };
+    assert_eq!(code, Some(EvictionCode::Version));
     assert!(reason.contains("9.9.9") && reason.contains(env!("CARGO_PKG_VERSION")), "{reason}");
 }
 

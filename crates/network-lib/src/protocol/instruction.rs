@@ -94,6 +94,8 @@ pub enum Instruction {
     },
     /// The coordinator will not work with this worker, and closes the session.
     Evicted {
+        /// Why, for programs. `None` from coordinators that do not say, and for codes of later versions.
+        code: Option<EvictionCode>,
         /// Why, and the remedy.
         reason: String,
     },
@@ -105,6 +107,17 @@ pub enum Instruction {
         /// What to have ready; `None` when nothing is expected.
         next: Option<Next>,
     },
+}
+
+/// Why a worker is not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvictionCode {
+    /// The versions do not fit: coming back is of no use.
+    Version,
+    /// It does not keep to the protocol.
+    Protocol,
+    /// It failed too often; it may come back later.
+    Faults,
 }
 
 /// What will most likely be asked for next.
@@ -154,7 +167,9 @@ impl From<Instruction> for Kind {
             Instruction::Rejected { attempt, reason } => {
                 Self::Rejected(wire::Rejected { attempt: id(attempt), reason })
             }
-            Instruction::Evicted { reason } => Self::Evicted(wire::Evicted { reason }),
+            Instruction::Evicted { code, reason } => {
+                Self::Evicted(wire::Evicted { reason, code: code.map_or(0, EvictionCode::number) })
+            }
             Instruction::Prefetch { prover, next } => {
                 let (program, stdin) = next.map_or((None, None), |next| (Some(next.program), next.stdin));
                 Self::Prefetch(wire::Prefetch {
@@ -185,7 +200,9 @@ impl TryFrom<Kind> for Instruction {
             Kind::Deliver(deliver) => Self::Deliver { attempt: id(&deliver.attempt)?, url: deliver.url },
             Kind::Stored(stored) => Self::Stored(id(&stored.attempt)?),
             Kind::Rejected(rejected) => Self::Rejected { attempt: id(&rejected.attempt)?, reason: rejected.reason },
-            Kind::Evicted(evicted) => Self::Evicted { reason: evicted.reason },
+            Kind::Evicted(evicted) => {
+                Self::Evicted { code: EvictionCode::from_number(evicted.code), reason: evicted.reason }
+            }
             Kind::Prefetch(wire::Prefetch { prover, program, stdin }) => {
                 let next = match program {
                     None => None,
@@ -196,6 +213,23 @@ impl TryFrom<Kind> for Instruction {
                 Self::Prefetch { prover: prover as usize, next }
             }
         })
+    }
+}
+
+impl EvictionCode {
+    const ALL: [Self; 3] = [Self::Version, Self::Protocol, Self::Faults];
+
+    /// The code's number in messages; 0 is for none.
+    const fn number(self) -> u32 {
+        match self {
+            Self::Version => 1,
+            Self::Protocol => 2,
+            Self::Faults => 3,
+        }
+    }
+
+    fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.number() == number)
     }
 }
 

@@ -22,7 +22,7 @@ mod instruction;
 mod report;
 mod wire;
 
-pub use instruction::{Assignment, Instruction, Next, Settings, Source};
+pub use instruction::{Assignment, EvictionCode, Instruction, Next, Settings, Source};
 pub use report::{Execution, InHand, Progress, Report, Stage};
 
 /// Largest frame of this protocol, in bytes. Only control travels here; longer frames end the session.

@@ -72,7 +72,7 @@ fn instructions() -> Vec<Instruction> {
         Instruction::Deliver { attempt: ATTEMPT, url: "/artifacts/y".to_owned() },
         Instruction::Stored(ATTEMPT),
         Instruction::Rejected { attempt: ATTEMPT, reason: "does not verify".to_owned() },
-        Instruction::Evicted { reason: "revoked".to_owned() },
+        Instruction::Evicted { code: None, reason: "revoked".to_owned() },
     ]
 }
 
@@ -101,12 +101,17 @@ fn hints() -> Vec<Instruction> {
     ]
 }
 
+fn evictions() -> Vec<Instruction> {
+    let evicted = |code| Instruction::Evicted { code: Some(code), reason: "revoked".to_owned() };
+    [EvictionCode::Version, EvictionCode::Protocol, EvictionCode::Faults].map(evicted).into()
+}
+
 #[test]
 fn every_message_reads_back_as_it_was_written() {
     for report in reports().into_iter().chain(endings()) {
         assert_eq!(Report::decode(&report.clone().encode()), Ok(report));
     }
-    for instruction in instructions().into_iter().chain(hints()) {
+    for instruction in instructions().into_iter().chain(hints()).chain(evictions()) {
         assert_eq!(Instruction::decode(&instruction.clone().encode()), Ok(instruction));
     }
 }
@@ -119,6 +124,14 @@ fn the_bytes_of_version_1_stay_as_they_are() {
     insta::assert_snapshot!("instructions", golden(instructions().into_iter().map(Instruction::encode).collect()));
     insta::assert_snapshot!("endings", golden(endings().into_iter().map(Report::encode).collect()));
     insta::assert_snapshot!("hints", golden(hints().into_iter().map(Instruction::encode).collect()));
+    insta::assert_snapshot!("evictions", golden(evictions().into_iter().map(Instruction::encode).collect()));
+}
+
+#[test]
+fn an_eviction_for_a_reason_that_a_later_version_knows_is_one_without_a_code() {
+    let kind = wire::instruction::Kind::Evicted(wire::Evicted { reason: "revoked".to_owned(), code: 99 });
+    let evicted = Instruction::Evicted { code: None, reason: "revoked".to_owned() };
+    assert_eq!(Instruction::try_from(kind), Ok(evicted));
 }
 
 #[test]

@@ -129,8 +129,12 @@ impl Prover {
             return is_alive;
         }
         let input = locked(&self.disk).inputs.get(&attempt).cloned().unwrap_or_default();
-        if input.first() == Some(&GUEST_FAILS) {
-            self.fail(attempt, Fault::guest("the program panicked")).await;
+        let fails = input.first() == Some(&GUEST_FAILS);
+        let lies = self.world.weather().liar.load(Ordering::Relaxed) == worker && worker > 0;
+        if fails || (lies && self.world.draw(|chance| chance.percent(70))) {
+            let fault = Fault::guest("the program panicked");
+            self.world.tell(Event::ProofFailed { worker, attempt, fault: fault.clone(), is_lie: !fails });
+            self.answer(Answer::Says(ProverReport::Failed { attempt, fault })).await;
             return true;
         }
         let execution = Execution { cycles: 1000, gas: None, public_values_hash: *public_values_hash().as_bytes() };
@@ -154,7 +158,8 @@ impl Prover {
     }
 
     async fn fail(&self, attempt: AttemptId, fault: Fault) {
-        self.world.tell(Event::ProofFailed { worker: self.worker, attempt, fault: fault.clone() });
+        let told = Event::ProofFailed { worker: self.worker, attempt, fault: fault.clone(), is_lie: false };
+        self.world.tell(told);
         self.answer(Answer::Says(ProverReport::Failed { attempt, fault })).await;
     }
 

@@ -50,14 +50,14 @@ pub(super) fn status_of_unknown(id: RequestId, now: Timestamp) -> GetProofReques
 
 /// Everything known about a request, in the layout that all clients can decode.
 pub(super) fn details(status: &RequestStatus) -> ProofRequest {
-    let RequestStatus { request, waiting } = status;
+    let request = &status.request;
     let spec = &request.spec;
     let fulfilled_at = match request.state {
         RequestState::Fulfilled { at, .. } => Some(at.as_secs()),
         _ => None,
     };
     let trace = match &request.state {
-        RequestState::Queued => waiting.as_ref().map(|reason| ("waiting", reason.to_string())),
+        RequestState::Queued => status.why_it_waits().map(|reason| ("waiting", reason)),
         RequestState::Unexecutable { cause, .. } | RequestState::Unfulfillable { cause, .. } => {
             Some(("cause", cause.clone()))
         }

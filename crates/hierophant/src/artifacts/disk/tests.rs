@@ -190,3 +190,21 @@ fn a_directory_that_cannot_be_made_is_named() {
     let error = DiskArtifacts::open("/proc/artifacts", 0).unwrap_err();
     assert_eq!(error.to_string(), "could not create /proc/artifacts/program");
 }
+
+#[tokio::test]
+async fn what_was_set_aside_goes_after_its_time_or_when_there_is_too_much_of_it() {
+    let Disk { files, directory: _directory } = disk();
+    for n in 1..=3 {
+        store(&files, artifact(n), &[n; 100]).await.unwrap();
+        files.set_aside(artifact(n)).await.unwrap();
+    }
+    store(&files, artifact(4), b"whole").await.unwrap();
+    let (past, future) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 33));
+    assert_eq!(files.clear_aside(past, 300).await.unwrap(), (0, 0));
+    assert_eq!(files.clear_aside(past, 250).await.unwrap(), (1, 100));
+    assert_eq!(files.clear_aside(future, u64::MAX).await.unwrap(), (2, 200));
+    for n in 1..=3 {
+        assert!(!files.was_set_aside(artifact(n)).await.unwrap());
+    }
+    assert_eq!(read(&files, artifact(4), 0..9).await.unwrap(), b"whole");
+}

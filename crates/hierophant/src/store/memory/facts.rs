@@ -62,11 +62,8 @@ impl Facts {
     /// # Errors
     /// [`StorageError::Exists`] when the id is taken.
     pub fn submit(&mut self, new: NewRequest) -> Result<Submitted, StorageError> {
-        if let Some(existing) = self.latest.get(&new.fingerprint).and_then(|id| self.requests.get(id))
-            && !existing.request.state.is_failed()
-            && self.has_its_proof(&existing.request.state)
-        {
-            return Ok(Submitted::Existing(Arc::clone(&existing.request)));
+        if let Some(existing) = self.standing_for(new.fingerprint) {
+            return Ok(Submitted::Existing(existing));
         }
         match self.artifacts.get(&new.spec.stdin) {
             None => return Ok(Submitted::StdinMissing),
@@ -92,6 +89,12 @@ impl Facts {
         self.latest.insert(new.fingerprint, new.id);
         self.writes += 1;
         Ok(Submitted::Accepted(request))
+    }
+
+    pub(super) fn standing_for(&self, fingerprint: Digest) -> Option<Arc<Request>> {
+        let latest = &self.requests.get(self.latest.get(&fingerprint)?)?.request;
+        let stands = !latest.state.is_failed() && self.has_its_proof(&latest.state);
+        stands.then(|| Arc::clone(latest))
     }
 
     /// Whether the proof of a fulfilled request is here; others need none.
@@ -247,6 +250,11 @@ impl Facts {
             average_proof_time: times.iter().sum::<Duration>().checked_div(count),
             failed_attempts: failed.count() as u64,
         }
+    }
+
+    pub(super) fn workers_since(&self, since: Timestamp) -> Vec<WorkerId> {
+        let is_recent = |visit: &Visit| visit.left.as_ref().is_none_or(|(at, _)| *at >= since);
+        self.workers.iter().filter(|(_, visit)| is_recent(visit)).map(|(id, _)| *id).collect()
     }
 
     pub(super) fn departed_workers(&self, limit: u32) -> Vec<DepartedWorker> {

@@ -37,6 +37,10 @@ impl Requests for MemoryStore {
         self.facts().submit(new)
     }
 
+    async fn standing_for(&self, fingerprint: Digest) -> Result<Option<Arc<Request>>, StorageError> {
+        Ok(self.facts().standing_for(fingerprint))
+    }
+
     async fn request(&self, id: RequestId) -> Result<Option<Arc<Request>>, StorageError> {
         Ok(self.facts().request(id))
     }
@@ -117,6 +121,10 @@ impl Workers for MemoryStore {
 
     async fn worker_record(&self, id: WorkerId) -> Result<WorkerRecord, StorageError> {
         Ok(self.facts().worker_record(id))
+    }
+
+    async fn workers_since(&self, since: Timestamp) -> Result<Vec<WorkerId>, StorageError> {
+        Ok(self.facts().workers_since(since))
     }
 
     async fn departed_workers(&self, limit: u32) -> Result<Vec<DepartedWorker>, StorageError> {

@@ -247,6 +247,10 @@ impl Requests for SqliteStore {
         self.writer.perform(move |connection| submit(connection, new.fingerprint, request, &row)).await
     }
 
+    async fn standing_for(&self, fingerprint: Digest) -> Result<Option<Arc<Request>>, StorageError> {
+        self.readers.read(move |connection| standing_for(connection, fingerprint)).await
+    }
+
     async fn request(&self, id: RequestId) -> Result<Option<Arc<Request>>, StorageError> {
         let load = self.readers.read(move |connection| find(connection, id));
         self.cache.get_or_load(id, load).await
@@ -318,13 +322,8 @@ fn submit(
     request: Arc<Request>,
     row: &RequestRow,
 ) -> Result<Written<Submitted>, StorageError> {
-    let latest = connection.prepare_cached("SELECT * FROM requests WHERE fingerprint = ?1 ORDER BY seq DESC LIMIT 1");
-    let latest = rows::first::<RequestRow, Request>(latest, [fingerprint.as_bytes()], fingerprint)?;
-    if let Some(existing) = latest
-        && !existing.state.is_failed()
-        && has_its_proof(connection, &existing)?
-    {
-        return Ok(Written::plain(Submitted::Existing(Arc::new(existing))));
+    if let Some(existing) = standing_for(connection, fingerprint)? {
+        return Ok(Written::plain(Submitted::Existing(existing)));
     }
     let Some(stdin) = programs::find_artifact(connection, request.spec.stdin)? else {
         return Ok(Written::plain(Submitted::StdinMissing));
@@ -341,6 +340,15 @@ fn submit(
     crash_point!("accept.in_tx");
     attempts::record_event(connection, seq, request.version, request.created_at, &Happening::Accepted)?;
     Ok(Written::version(Submitted::Accepted(Arc::clone(&request)), request))
+}
+
+fn standing_for(connection: &Connection, fingerprint: Digest) -> Result<Option<Arc<Request>>, StorageError> {
+    let latest = connection.prepare_cached("SELECT * FROM requests WHERE fingerprint = ?1 ORDER BY seq DESC LIMIT 1");
+    let latest = rows::first::<RequestRow, Request>(latest, [fingerprint.as_bytes()], fingerprint)?;
+    match latest {
+        Some(latest) if !latest.state.is_failed() && has_its_proof(connection, &latest)? => Ok(Some(Arc::new(latest))),
+        _ => Ok(None),
+    }
 }
 
 /// Whether the proof is there, if the request has one. Without it the request stands for nothing that could be fetched.

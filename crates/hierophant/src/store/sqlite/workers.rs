@@ -88,6 +88,10 @@ impl Workers for SqliteStore {
         self.readers.read(move |connection| record(connection, id)).await
     }
 
+    async fn workers_since(&self, since: Timestamp) -> Result<Vec<WorkerId>, StorageError> {
+        self.readers.read(move |connection| workers_since(connection, since)).await
+    }
+
     async fn departed_workers(&self, limit: u32) -> Result<Vec<DepartedWorker>, StorageError> {
         let query = move |connection: &Connection| {
             let statement = connection
@@ -134,6 +138,20 @@ fn standing(connection: &Connection, id: WorkerId) -> Result<Standing, StorageEr
         return Ok(Standing::default());
     };
     Columns::of(DepartedRow::TABLE, id.to_string()).get("standing", serde_json::from_str(&text))
+}
+
+fn workers_since(connection: &Connection, since: Timestamp) -> Result<Vec<WorkerId>, StorageError> {
+    let read = || {
+        connection
+            .prepare_cached("SELECT id FROM workers WHERE left_at IS NULL OR left_at >= ?1 ORDER BY id")?
+            .query_map([since.as_millis().cast_signed()], |row| row.get(0))?
+            .collect::<rusqlite::Result<Vec<Vec<u8>>>>()
+    };
+    let ids = read().map_err(|error| rows::failure(&error, DepartedRow::TABLE, "unknown"))?;
+    let id = |bytes: Vec<u8>| {
+        Columns::of(DepartedRow::TABLE, hex::encode(&bytes)).get("id", WorkerId::try_from(bytes.as_slice()))
+    };
+    ids.into_iter().map(id).collect()
 }
 
 fn record(connection: &Connection, id: WorkerId) -> Result<WorkerRecord, StorageError> {

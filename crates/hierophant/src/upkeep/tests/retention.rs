@@ -71,6 +71,20 @@ impl Place {
     }
 }
 
+#[tokio::test]
+async fn damaged_files_go_as_long_after_they_were_moved_aside_as_requests_after_they_ended() {
+    let place = Place::new(RetentionRules::default());
+    place.upload(input(1)).await;
+    let files = &place.upkeep.files;
+    files.set_aside(input(1)).await.unwrap();
+    place.upkeep.retain().await;
+    assert!(files.was_set_aside(input(1)).await.unwrap());
+    // The file system has a clock of its own, far ahead of the one that the test sets.
+    place.wait(Duration::from_secs(1 << 33));
+    place.upkeep.retain().await;
+    assert!(!files.was_set_aside(input(1)).await.unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_request_goes_with_its_history_its_input_and_its_proof() {
     let place = Place::new(RetentionRules::default());
@@ -311,7 +325,7 @@ impl Model {
             }
             Step::GiveUp(number) => {
                 let Some(id) = of(number) else { return };
-                let policy = RetryPolicy { max_failed_attempts: 1, max_lost_attempts: 1 };
+                let policy = RetryPolicy { max_failed_attempts: 1, max_lost_attempts: 1, guest_reports_needed: 1 };
                 let fail = |request: &Request| request.fail(current(request), Fault::worker("broken"), &policy, now);
                 place.change(id, fail).await;
             }

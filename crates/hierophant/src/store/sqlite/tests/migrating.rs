@@ -6,9 +6,10 @@ use network_lib::{ArtifactId, ArtifactKind};
 use rusqlite_migration::{M, Migrations};
 
 use super::*;
-use crate::store::{RequestFilter, Store};
+use crate::store::{RequestFilter, Store, Workers as _};
 
 const VERSION_1: &str = include_str!("../fixtures/1.sql");
+const VERSION_2: &str = include_str!("../fixtures/2.sql");
 
 impl Place {
     /// A place with the database that this text makes.
@@ -81,6 +82,20 @@ async fn what_version_1_left_is_told_as_version_1_told_it() {
     insta::assert_snapshot!("version_1", everything(&*store).await);
     drop(store);
     insta::assert_snapshot!("version_1", everything(&*place.open()).await);
+}
+
+/// What version 2 brought: hedges, standings, and what was said of programs that fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_version_2_left_is_told_as_version_2_told_it() {
+    let place = Place::with(VERSION_2);
+    let store = place.open();
+    assert_eq!(place.version(), schema::VERSION);
+    // As above.
+    insta::assert_snapshot!("version_2", everything(&*store).await);
+    for number in 0..3 {
+        let standing = store.worker_standing(worker(number)).await.unwrap();
+        assert_eq!(standing.faults(), usize::from(number == 1), "worker {number}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
