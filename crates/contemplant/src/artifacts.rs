@@ -26,10 +26,6 @@ use crate::{failure::chain, journal::holds};
 /// Longest part of an answer's body that is shown to people, in bytes.
 const MAX_REASON_BYTES: usize = 1000;
 
-/// How long after a transfer its connection is used for another one. Short, since nobody tells of a connection that is
-/// dead after an address changed, and a transfer over one is silent until its patience ends.
-const REUSE: Duration = Duration::from_secs(2);
-
 /// How patient transfers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -167,7 +163,9 @@ impl ArtifactClient {
         let http = reqwest::Client::builder()
             .user_agent(concat!("contemplant/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
-            .pool_idle_timeout(REUSE)
+            // Each transfer has a connection of its own: nobody tells of a kept one that is dead since an address has
+            // changed, and a transfer over it is silent until its patience ends.
+            .pool_max_idle_per_host(0)
             // The WebSocket knows no proxy either, and the environment is read by `config` alone.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::limited(4))

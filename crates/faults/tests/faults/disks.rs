@@ -74,7 +74,7 @@ async fn coordinator_full() -> anyhow::Result<()> {
     network.open_gate("gate")?;
     until_proved(&network, 0).await?;
     until("the proof was refused", SOON, async || {
-        network.contemplants[0].log().contains("A proof will be delivered again").then_some(())
+        network.contemplants[0].log().contains("The delivery of a proof goes on").then_some(())
     })
     .await?;
     disk.clear();

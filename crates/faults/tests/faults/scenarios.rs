@@ -186,7 +186,9 @@ async fn half_the_fleet_ended() -> anyhow::Result<()> {
 }
 
 async fn worker_deaf() -> anyhow::Result<()> {
-    let setup = Setup { contemplants: 2, script: "prove 1000".to_owned(), ..Setup::default() };
+    // Long enough for the other one to be done before anybody is judged, on a busy machine too.
+    let (silence_limit, grace) = (Duration::from_secs(8), Duration::from_secs(12));
+    let setup = Setup { contemplants: 2, script: "prove 1000".to_owned(), silence_limit, grace, ..Setup::default() };
     let (network, mut ledger) = proving(&setup, 0).await?;
     network.contemplants[0].freeze()?;
     for _ in 0..8 {
@@ -226,7 +228,8 @@ async fn line_that_breaks() -> anyhow::Result<()> {
     const MIB: u64 = 1 << 20;
     const SIZE: u64 = 64 * MIB;
     let proxy = Proxy::bind().await?;
-    let setup = Setup { script: format!("prove {SIZE}"), behind: Some(proxy.address()?), ..Setup::default() };
+    let setup =
+        Setup { script: format!("prove {SIZE}"), behind: Some(proxy.address()?.to_string()), ..Setup::default() };
     let mut network = Network::new(&setup)?;
     let line = proxy.serve_cutting(network.endpoints().http, 6 << 20);
     network.start().await?;

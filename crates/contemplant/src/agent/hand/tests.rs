@@ -314,7 +314,7 @@ fn while_the_disk_is_full_no_prover_is_offered_and_what_is_in_hand_goes_on() {
     said(&mut hand, now);
     assert!(hand.apply(Event::Room(false)).is_empty());
     assert_eq!(said(&mut hand, now), [Report::ProversChanged(vec![profile(&[])])]);
-    assert_eq!(names(&hand.apply(fetched(1))), ["write", "prove"]);
+    assert_eq!(names(&hand.apply(fetched(1))), ["write proving", "prove"]);
     assert!(hand.apply(assigned(2)).is_empty());
     assert!(matches!(said(&mut hand, now)[..], [Report::Declined(declined, _)] if declined == id(2)));
     assert_eq!(hand.open_session().0, [profile(&[])]);
