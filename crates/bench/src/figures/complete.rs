@@ -48,7 +48,9 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<
     }
     let (warm, mut callers) = load::run(&server, callers, bounds(usize::MAX, WARM_UP)).await?;
     let begun = usize::try_from(warm.count())? + options.workers;
-    callers.iter_mut().for_each(|caller| caller.first += begun);
+    for caller in &mut callers {
+        caller.first += begun;
+    }
     let (measured, callers) = load::run(&server, callers, bounds(usize::MAX, options.seconds)).await?;
     let about = format!(
         "requests submitted, proved in {} ms, {} bytes delivered and verified at once; {} workers",

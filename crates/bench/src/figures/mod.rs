@@ -88,7 +88,7 @@ impl Figures {
             match self {
                 Self::Assign(options) => assign::measure(bench, options).await,
                 Self::Fulfil(options) => fulfil::measure(bench, options).await,
-                Self::Complete(options) => complete::measure(bench, options).await,
+                Self::Complete(options) => Box::pin(complete::measure(bench, options)).await,
                 Self::Submit(options) => submit::measure(bench, options).await,
                 Self::Poll(options) => poll::measure(bench, options).await,
                 Self::Upload(options) => upload::measure(bench, options).await,
