@@ -2,6 +2,8 @@
 //!
 //! Minutes and some 9 GB of memory: `cargo test --release --workspace --test bad_input -- --ignored`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{io::Read as _, path::Path, time::Duration};
 
 use network_lib::{Digest, ProofMode};

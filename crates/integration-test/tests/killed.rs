@@ -1,5 +1,7 @@
 //! The published SDK waits for a proof while a program of the network is killed, and gets it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::process::Command;
 
 /// Runs the real programs with the mock prover, which is at work for 20 s, and kills `program` meanwhile.

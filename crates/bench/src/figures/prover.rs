@@ -118,7 +118,7 @@ async fn ours(bench: &Bench, options: &Options) -> anyhow::Result<Taken> {
     Ok(taken)
 }
 
-async fn wait(reports: &mut mpsc::Receiver<ProverReport>, is_it: impl Fn(&ProverReport) -> bool) -> anyhow::Result<()> {
+async fn wait(reports: &mut mpsc::Receiver<ProverReport>, is_it: fn(&ProverReport) -> bool) -> anyhow::Result<()> {
     let waiting = async {
         loop {
             match reports.recv().await.context("the prover has ended")? {

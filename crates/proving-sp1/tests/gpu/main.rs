@@ -57,10 +57,7 @@ fn ended(outcome: Result<(), proving_sp1::ChildError>) -> ExitCode {
     outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
-fn test<F: Future<Output = ()>>(name: &str, body: fn() -> F) -> Trial
-where
-    F: 'static,
-{
+fn test<F: Future<Output = ()> + 'static>(name: &str, body: fn() -> F) -> Trial {
     Trial::test(name, move || {
         let runtime = tokio::runtime::Runtime::new()?;
         Ok(runtime.block_on(async { tokio::time::timeout(LIMIT, body()).await })?)
