@@ -228,9 +228,9 @@ async fn crowd() -> anyhow::Result<()> {
     ensure!(serving < Duration::from_secs(10) && back < Duration::from_secs(30), "too late");
     try_join_all(ledgers.iter_mut().map(Ledger::check_known)).await?;
     let attempts = "SELECT count(*), count(ended_at) FROM attempts";
-    let (begun, ended): (u32, u32) =
+    let (given, ended): (u32, u32) =
         database(&network.data())?.query_row(attempts, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    ensure!(begun as usize == WORKERS && ended == 0, "{begun} attempts for {WORKERS} workers, {ended} ended");
+    ensure!(given as usize == WORKERS && ended == 0, "{given} attempts for {WORKERS} workers, {ended} ended");
     drop(workers);
     network.require_no_panic()
 }

@@ -313,7 +313,7 @@ fn while_the_disk_is_full_no_prover_is_offered_and_what_is_in_hand_goes_on() {
     said(&mut hand, now);
     assert!(hand.apply(Event::Room(false)).is_empty());
     assert_eq!(said(&mut hand, now), [Report::ProversChanged(vec![profile(&[])])]);
-    assert_eq!(names(&hand.apply(fetched(1))), ["write", "prove"]);
+    assert_eq!(names(&hand.apply(fetched(1))), ["write proving", "prove"]);
     assert!(hand.apply(assigned(2)).is_empty());
     assert!(matches!(said(&mut hand, now)[..], [Report::Declined(declined, _)] if declined == id(2)));
     assert_eq!(hand.open_session().0, [profile(&[])]);
@@ -335,6 +335,7 @@ fn events() -> impl Strategy<Value = Event> {
     let attempt = 0_u8..5;
     prop_oneof![
         1 => Just(()).prop_map(|()| Event::Welcomed),
+        1 => any::<bool>().prop_map(Event::Room),
         4 => (attempt.clone(), 0_usize..3).prop_map(|(a, prover)| Event::Assigned(Box::new(assignment(a, prover)))),
         2 => attempt.clone().prop_map(dismissed),
         1 => attempt.clone().prop_map(|a| Event::DeliveryAsked { attempt: id(a), url: "/x".to_owned() }),
