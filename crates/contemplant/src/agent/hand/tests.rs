@@ -352,6 +352,7 @@ fn events() -> impl Strategy<Value = Event> {
     let attempt = 0_u8..5;
     prop_oneof![
         1 => Just(()).prop_map(|()| Event::Welcomed),
+        1 => any::<bool>().prop_map(Event::Room),
         4 => (attempt.clone(), 0_usize..3).prop_map(|(a, prover)| Event::Assigned(Box::new(assignment(a, prover)))),
         2 => attempt.clone().prop_map(dismissed),
         1 => attempt.clone().prop_map(|a| Event::DeliveryAsked { attempt: id(a), url: "/x".to_owned() }),
