@@ -40,7 +40,7 @@ pub(crate) struct Options {
 
 /// The program, and the hash of its verifying key.
 const FIBONACCI: &[u8] = include_bytes!("../../../../programs/fibonacci/elf/fibonacci");
-const VK_HASH: &str = "00000000000000000000000000000000000000000000000000000000000000";
+const VK_HASH: &str = "386ed860305a5a535c3fa1cc3bcdb844489faef5341b7213202e529e32eb5c43";
 
 /// What this figure may not exceed.
 pub(super) const LONGEST: Duration = Duration::from_hours(4);
