@@ -26,7 +26,7 @@ use crate::{
 const COORDINATOR_START: Duration = Duration::from_secs(30);
 
 /// How long the worker's prover may take to be ready: the CPU prover takes 80 s on two free cores.
-const WORKER_START: Duration = Duration::from_mins(10);
+const WORKER_START: Duration = Duration::from_mins(20);
 
 /// How long a program may take to stop when asked.
 const STOP_TIME: Duration = Duration::from_secs(20);
