@@ -367,3 +367,49 @@ pub(crate) fn readable(body: &[u8]) -> String {
     let text = text.trim();
     if text.is_empty() { "it gives no reason".to_owned() } else { text.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const BYTES: &[u8] = b"nothing";
+
+    /// Answers the first request of each connection, and then says nothing more on it.
+    async fn serve_once_each(listener: TcpListener) {
+        let mut silent = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("accepts");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("a request"));
+            }
+            let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", BYTES.len());
+            stream.write_all(&[reply.as_bytes(), BYTES].concat()).await.expect("is read");
+            silent.push(stream);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transfer_uses_no_connection_of_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("its address")).parse().expect("an address");
+        let patience = Patience { silence: Duration::from_secs(5), fruitless_tries: 0, ..Patience::default() };
+        let client = ArtifactClient::new(base, None, patience).expect("builds");
+        let source = Source { url: "/x".to_owned(), digest: Digest::of(BYTES), size: BYTES.len() as u64 };
+        let directory = tempfile::tempdir().expect("a directory");
+        let downloads = async {
+            for name in ["first", "second"] {
+                client.download(&source, &directory.path().join(name)).await.expect("comes");
+            }
+        };
+        tokio::select! {
+            () = downloads => {}
+            () = serve_once_each(listener) => {}
+        }
+    }
+}

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use hierophant_core::{Event, HeldLease, Holder, QueuedRequest, Request, RequestState, Standing, Verdict, reconcile};
+use hierophant_core::{
+    Event, HeldLease, Holder, QueuedRequest, Request, RequestState, Standing, Timestamp, Verdict, reconcile,
+};
 use network_lib::{
     AttemptId, RequestId, WorkerId, WorkerProfile, crash_point,
     protocol::{InHand, Instruction, Stage},
@@ -99,8 +101,7 @@ impl Service {
             }
         };
         let now = self.clock.now().time;
-        let settled: Vec<_> =
-            open.into_iter().filter(|request| now.since(request.updated_at) > SETTLING_TIME).collect();
+        let settled: Vec<_> = open.into_iter().filter(|request| is_settled(request.updated_at, now)).collect();
         let subjects: Vec<(RequestId, Vec<AttemptId>)> = settled
             .iter()
             .map(|request| (request.id, request.state.holders().map(|holder| holder.attempt).collect()))
@@ -213,6 +214,25 @@ impl Service {
     pub(crate) async fn record_departure(&self, worker: WorkerId, reason: &str) {
         if let Err(error) = self.store.worker_left(worker, self.clock.now().time, reason).await {
             tracing::warn!(worker.id = %worker, error = %error, "a worker's departure was not recorded");
+        }
+    }
+}
+
+/// Whether the fleet must have heard of what happened `then`. What lies ahead of a clock that was set back has happened
+/// too, and is not waited for.
+fn is_settled(then: Timestamp, now: Timestamp) -> bool {
+    now.since(then).max(then.since(now)) > SETTLING_TIME
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_just_happened_is_left_alone_even_if_the_clock_was_set_back_since() {
+        let then = Timestamp::from_secs(10_000);
+        for (now, expected) in [(10_000, false), (10_010, false), (10_011, true), (9_990, false), (2_800, true)] {
+            assert_eq!(is_settled(then, Timestamp::from_secs(now)), expected, "{now}");
         }
     }
 }
