@@ -2,9 +2,12 @@
 
 use std::{
     io::{self, Read as _},
-    process::{Command, Stdio},
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::artifacts::readable;
 
@@ -24,39 +27,47 @@ pub enum NoAnswer {
     Failed(String),
 }
 
-/// What `program` prints when it succeeds. Blocks, ten seconds at most.
+/// What `program` prints when it succeeds. Blocks, ten seconds at most. What it has started ends with it.
 ///
 /// # Errors
 /// [`NoAnswer`]
 pub fn ask(program: &str, args: &[&str]) -> Result<String, NoAnswer> {
     let failed = |error: io::Error| NoAnswer::Failed(error.to_string());
-    let started =
-        Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut process = match started {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut process = match command.spawn() {
         Ok(process) => process,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NoAnswer::Missing),
         Err(error) => return Err(failed(error)),
     };
-    for _ in 0..LOOKS {
-        let Some(status) = process.try_wait().map_err(failed)? else {
-            std::thread::sleep(LOOK);
-            continue;
-        };
-        let (mut said, mut complained) = (Vec::new(), Vec::new());
-        if let (Some(stdout), Some(stderr)) = (process.stdout.take(), process.stderr.take()) {
-            stdout.take(MAX_ANSWER).read_to_end(&mut said).map_err(failed)?;
-            stderr.take(MAX_ANSWER).read_to_end(&mut complained).map_err(failed)?;
-        }
-        if status.success() {
-            return Ok(String::from_utf8_lossy(&said).into_owned());
-        }
-        // nvidia-smi complains on its standard output.
-        return Err(NoAnswer::Failed(readable(if complained.is_empty() { &said } else { &complained })));
+    let status = wait(&mut process).map_err(failed)?;
+    // They may all have ended by now, which is as good.
+    let _ = kill_process_group(Pid::from_child(&process), Signal::KILL);
+    let Some(status) = status else {
+        drop(process.wait());
+        return Err(NoAnswer::Failed(format!("it does not answer within {} s", (LOOK * LOOKS).as_secs())));
+    };
+    let (mut said, mut complained) = (Vec::new(), Vec::new());
+    if let (Some(stdout), Some(stderr)) = (process.stdout.take(), process.stderr.take()) {
+        stdout.take(MAX_ANSWER).read_to_end(&mut said).map_err(failed)?;
+        stderr.take(MAX_ANSWER).read_to_end(&mut complained).map_err(failed)?;
     }
-    // It may have ended by now, which is as good.
-    drop(process.kill());
-    drop(process.wait());
-    Err(NoAnswer::Failed(format!("it does not answer within {} s", (LOOK * LOOKS).as_secs())))
+    if status.success() {
+        return Ok(String::from_utf8_lossy(&said).into_owned());
+    }
+    // nvidia-smi complains on its standard output.
+    Err(NoAnswer::Failed(readable(if complained.is_empty() { &said } else { &complained })))
+}
+
+/// How the process ended, if it did in time.
+fn wait(process: &mut Child) -> io::Result<Option<ExitStatus>> {
+    for _ in 0..LOOKS {
+        if let Some(status) = process.try_wait()? {
+            return Ok(Some(status));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -71,5 +82,15 @@ mod tests {
         let failure = ask("sh", &["-c", "echo on the wrong stream; exit 3"]);
         assert_eq!(failure, Err(NoAnswer::Failed("on the wrong stream".to_owned())));
         assert_eq!(ask("no-such-program-anywhere", &[]), Err(NoAnswer::Missing));
+    }
+
+    #[test]
+    fn what_a_program_has_started_ends_with_it() {
+        let started = ask("sh", &["-c", "sleep 1000 >/dev/null 2>&1 & echo $!"]).unwrap();
+        let command_line = format!("/proc/{}/cmdline", started.trim());
+        // One that has ended and was not waited for has none.
+        let is_there = |_: &u32| std::fs::read(&command_line).is_ok_and(|line| !line.is_empty());
+        let looks = (0..LOOKS).take_while(is_there).inspect(|_| std::thread::sleep(LOOK)).count();
+        assert!(looks < LOOKS as usize, "it goes on");
     }
 }

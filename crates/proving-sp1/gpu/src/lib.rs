@@ -48,6 +48,13 @@ pub trait Sp1: Verify + Send + Sync {
     /// # Errors
     /// A guest fault when they do not decode, a worker fault when they cannot be read.
     async fn read(&self, order: &ProveOrder) -> Result<(Vec<u8>, SP1Stdin), Fault>;
+
+    /// The program's verifying key in bincode, derived on the processor: some seconds and 600 MB, so it is asked for
+    /// only where the server's key is in doubt.
+    ///
+    /// # Errors
+    /// Why it cannot be derived.
+    async fn verifying_key(&self, elf: &[u8]) -> Result<Vec<u8>, String>;
 }
 
 /// How a GPU prover is set up.

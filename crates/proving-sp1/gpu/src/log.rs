@@ -14,7 +14,7 @@ use proving::{Phase, Progress};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 use crate::ended::Ended;
@@ -23,6 +23,8 @@ use crate::ended::Ended;
 const MAX_LINE_BYTES: usize = 2048;
 /// Lines that are kept to explain an end.
 const TAIL_LINES: usize = 4;
+/// How many times in a row the server is found to have been silent before its silence counts.
+const SILENT_LOOKS: u32 = 20;
 /// How long a panic may take to be written.
 const PANIC_TEXT: Duration = Duration::from_millis(300);
 
@@ -75,14 +77,21 @@ impl Log {
         progress
     }
 
-    /// Returns when there was no sign of life for `limit`.
+    /// Returns when there was no sign of life for `limit`, from now on. Time during which this process was stopped does
+    /// not count: what the server said meanwhile has still to be read.
     pub(crate) async fn silence(&self, limit: Duration) {
-        loop {
-            let until = self.state().last_sign + limit;
-            if until <= Instant::now() {
-                return;
+        let step = limit / SILENT_LOOKS;
+        let mut last_sign = self.state().last_sign;
+        let mut silent_looks = 0;
+        while silent_looks < SILENT_LOOKS {
+            let begun = Instant::now();
+            sleep(step).await;
+            let latest = self.state().last_sign;
+            if latest != last_sign {
+                (last_sign, silent_looks) = (latest, 0);
+            } else if begun.elapsed() < 2 * step {
+                silent_looks += 1;
             }
-            sleep_until(until).await;
         }
     }
 
@@ -206,7 +215,10 @@ impl Steps {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use network_lib::FaultClass;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -256,6 +268,16 @@ mod tests {
         );
         assert_eq!(fault.class, FaultClass::Worker);
         assert_eq!(heard(&["x: CUDA error: out of memory"]).explain("it ended").class, FaultClass::Resources);
+    }
+
+    #[tokio::test]
+    async fn time_during_which_this_process_was_stopped_is_no_silence() {
+        let (log, limit) = (Log::default(), Duration::from_millis(400));
+        let mut silence = pin!(log.silence(limit));
+        assert!(timeout(limit / 4, &mut silence).await.is_err());
+        std::thread::sleep(limit); // holds up all of this runtime, as SIGSTOP does
+        assert!(timeout(limit / 4, &mut silence).await.is_err(), "it is not due as soon as the process goes on");
+        silence.await;
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl GpuProver {
         let try_out = async {
             socket::clear(device, CLEAR_LIMIT.min(start_limit / 2)).await?;
             let mut server = Server::start(&program, device, silence_limit, log.clone(), &futures).await?;
-            let trial = set_up(&mut server, TRIAL_PROGRAM.to_vec()).await.map_err(|fault| fault.cause)?;
+            let trial = set_up(&mut server, TRIAL_PROGRAM).await.map_err(|fault| fault.cause)?;
             if trial.verifying_key != TRIAL_KEY {
                 let (path, version) = (program.display(), crate::SP1_VERSION);
                 return Err(format!(
@@ -152,8 +152,8 @@ impl GpuProver {
         let mut hand = self.hand.lock().await;
         reporter.progress(Progress::begun(Phase::Preparing));
         let (elf, stdin) = self.sp1.0.read(order).await?;
-        let program = self.heeding(hand.program(order.program_digest, elf).await)?;
-        self.check_key(order, &program)?;
+        let program = self.heeding(hand.program(order.program_digest, &elf).await)?;
+        self.check_key(order, &program, &elf).await?;
 
         reporter.progress(Progress::begun(Phase::Proving));
         let proof = self.heeding(hand.prove(order, &program, stdin, reporter).await)?;
@@ -170,13 +170,30 @@ impl GpuProver {
         outcome.inspect_err(|_| self.is_broken.store(true, Ordering::SeqCst))
     }
 
-    fn check_key(&self, order: &ProveOrder, program: &Program) -> Result<(), Fault> {
-        let hashes = self.sp1.0.hash_verifying_key(&program.verifying_key);
-        let hashes = hashes.map_err(|error| Fault::worker(format!("cannot hash the verifying key: {error}")))?;
-        if hashes.contains(&order.vk_hash) {
+    /// Refuses a program that has another key than the order says. The server's word is not enough for that, since
+    /// a guest's fault is final and a GPU may compute what is wrong.
+    async fn check_key(&self, order: &ProveOrder, program: &Program, elf: &[u8]) -> Result<(), Fault> {
+        let hash = |key: &[u8]| {
+            let hashes = self.sp1.0.hash_verifying_key(key);
+            hashes.map_err(|error| Fault::worker(format!("cannot hash the verifying key: {error}")))
+        };
+        let claimed = self.heeding(hash(&program.verifying_key))?;
+        if claimed.contains(&order.vk_hash) {
             return Ok(());
         }
+        let derived = self.sp1.0.verifying_key(elf).await;
+        let derived = derived.map_err(|error| Fault::worker(format!("cannot derive the verifying key: {error}")))?;
+        if derived != program.verifying_key {
+            self.is_broken.store(true, Ordering::SeqCst); // whatever the order says
+        }
+        let hashes = hash(&derived)?;
         let (actual, expected) = (hex::encode(hashes.field), hex::encode(order.vk_hash));
+        if hashes.contains(&order.vk_hash) {
+            let claimed = hex::encode(claimed.field);
+            return Err(Fault::worker(format!(
+                "sp1-gpu-server derived a wrong verifying key: its hash is {claimed} instead of {actual}"
+            )));
+        }
         Err(Fault::guest(format!(
             "the program's verifying key has the hash {actual}, not {expected}, under which it was registered"
         )))
@@ -204,7 +221,7 @@ impl GpuProver {
 
 impl Hand {
     /// The program of these ELF bytes, set up now unless it is known.
-    async fn program(&mut self, digest: Digest, elf: Vec<u8>) -> Result<Program, Fault> {
+    async fn program(&mut self, digest: Digest, elf: &[u8]) -> Result<Program, Fault> {
         if let Some((_, program)) = self.programs.iter().find(|(known, _)| *known == digest) {
             return Ok(program.clone());
         }
@@ -240,9 +257,12 @@ impl Hand {
     }
 }
 
-async fn set_up(server: &mut Server, elf: Vec<u8>) -> Result<Program, Fault> {
-    let request = wire::set_up(elf).map_err(Fault::worker)?;
+async fn set_up(server: &mut Server, elf: &[u8]) -> Result<Program, Fault> {
+    let request = wire::set_up(elf.to_vec()).map_err(Fault::worker)?;
     match server.ask(&request, |_| {}).await? {
+        Answer::SetUp { id, .. } if id != *Digest::sha256(elf).as_bytes() => {
+            Err(Fault::worker("sp1-gpu-server set up another program than it was asked to"))
+        }
         Answer::SetUp { id, verifying_key } => Ok(Program { id, verifying_key }),
         Answer::Refused(text) => Err(server.refusal("set up the program", &text).await),
         other => Err(unexpected(&other, "set up a program")),

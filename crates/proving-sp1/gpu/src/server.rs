@@ -4,6 +4,10 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,6 +40,8 @@ pub(crate) struct Server {
     writer: OwnedWriteHalf,
     /// At most one answer waits: one request is asked at a time.
     answers: mpsc::Receiver<Vec<u8>>,
+    /// Set from a request until its answer is there.
+    is_asked: Arc<AtomicBool>,
     ended: Ended,
     log: Log,
     silence_limit: Duration,
@@ -83,8 +89,9 @@ impl Server {
         };
         let (reader, writer) = stream.into_split();
         let (sender, answers) = mpsc::channel(1);
-        futures.spawn(listen(reader, sender, log.clone(), ended.clone()));
-        Ok(Self { writer, answers, ended, log, silence_limit })
+        let is_asked = Arc::default();
+        futures.spawn(listen(reader, sender, Arc::clone(&is_asked), log.clone(), ended.clone()));
+        Ok(Self { writer, answers, is_asked, ended, log, silence_limit })
     }
 
     /// The end of this server, to wait for.
@@ -105,10 +112,8 @@ impl Server {
     /// # Errors
     /// Why there is no answer. The server must not be asked again then; nor after this future was dropped.
     pub(crate) async fn ask(&mut self, request: &[u8], on_progress: impl Fn(Progress)) -> Result<Answer, Fault> {
-        if self.answers.try_recv().is_ok() {
-            return Err(Fault::worker("sp1-gpu-server answered what it was not asked"));
-        }
         self.log.begin();
+        self.is_asked.store(true, Ordering::SeqCst);
         let (ended, log, silence_limit) = (self.ended.clone(), self.log.clone(), self.silence_limit);
         let mut progress = log.progress();
         let mut exchange = std::pin::pin!(async {
@@ -137,14 +142,25 @@ impl Server {
     }
 }
 
-/// Reads answers until the connection ends, and the use of the server with it.
-async fn listen(mut reader: OwnedReadHalf, answers: mpsc::Sender<Vec<u8>>, log: Log, ended: Ended) {
+/// Reads answers until the connection ends, and the use of the server with it. An answer to nothing ends that too: no
+/// answer says what it is for, so the next request would take it for its own.
+async fn listen(
+    mut reader: OwnedReadHalf,
+    answers: mpsc::Sender<Vec<u8>>,
+    is_asked: Arc<AtomicBool>,
+    log: Log,
+    ended: Ended,
+) {
     loop {
         match wire::read(&mut reader, || log.sign()).await {
-            Ok(bytes) => {
+            Ok(bytes) if is_asked.swap(false, Ordering::SeqCst) => {
                 if answers.send(bytes).await.is_err() {
                     return; // nobody asks any more
                 }
+            }
+            Ok(_) => {
+                ended.tell(log.explain("sp1-gpu-server answered what it was not asked"));
+                return;
             }
             Err(error) => {
                 // If it closed the connection by exiting, that says more.

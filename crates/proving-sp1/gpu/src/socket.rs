@@ -3,7 +3,10 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use rustix::process::{Pid, Signal, getpgid, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, getpgid, kill_process, test_kill_process},
+};
 use tokio::{
     net::UnixStream,
     time::{Instant, sleep},
@@ -28,21 +31,26 @@ pub(crate) fn path(device: u32) -> PathBuf {
 pub(crate) async fn clear(device: u32, limit: Duration) -> Result<(), String> {
     let path = path(device);
     let until = Instant::now() + limit;
-    let mut last_ended = None;
+    let (mut pid, mut last_ended) = (None, None);
     loop {
-        let stream = match UnixStream::connect(&path).await {
-            Ok(stream) => stream,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(&path).map_err(|error| {
-                    format!("cannot remove the socket {} that an earlier server left: {error}", path.display())
-                })?;
-                break;
+        let is_left_behind = match UnixStream::connect(&path).await {
+            Ok(stream) => {
+                pid = peer(&stream);
+                // A server listens itself: whoever holds its socket when it is gone is no server.
+                pid.is_some_and(is_gone)
             }
+            // Somebody listens and accepts nobody: earlier looks still stand in line.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) => return Err(format!("cannot look at the socket {}: {error}", path.display())),
         };
-        let pid = peer(&stream);
-        drop(stream);
+        if is_left_behind {
+            std::fs::remove_file(&path).map_err(|error| {
+                format!("cannot remove the socket {} that an earlier server left: {error}", path.display())
+            })?;
+            break;
+        }
         if let Some(pid) = pid.filter(|&pid| is_orphan(pid) && last_ended != Some(pid)) {
             last_ended = Some(pid);
             let _ = kill_process(pid, Signal::KILL); // it may be gone by now
@@ -79,10 +87,12 @@ pub(crate) async fn connect(device: u32) -> Result<UnixStream, String> {
                 }
                 return Err(format!("what answers at {} is not the server that was started here", path.display()));
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                sleep(LOOK).await;
-            }
-            Err(error) => return Err(format!("cannot connect to {}: {error}", path.display())),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock => {
+                    sleep(LOOK).await;
+                }
+                _ => return Err(format!("cannot connect to {}: {error}", path.display())),
+            },
         }
     }
 }
@@ -98,6 +108,11 @@ fn is_orphan(pid: Pid) -> bool {
     let mark = format!("{}={}", MARK.0, MARK.1);
     let is_marked = environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes());
     is_marked && getpgid(Some(pid)).is_ok_and(|leader| !is_there(leader))
+}
+
+/// Whether this process is known not to run any more. `/proc` may hide the processes of others.
+fn is_gone(pid: Pid) -> bool {
+    !is_there(pid) && test_kill_process(pid) != Err(Errno::PERM)
 }
 
 /// Whether this process runs; one that only waits to be reaped does not.

@@ -18,7 +18,7 @@ pub(crate) enum Answer {
     Done,
     /// A program was set up.
     SetUp {
-        /// What names it from now on.
+        /// What names it from now on: the SHA-256 of its ELF.
         id: [u8; 32],
         /// Its verifying key, in bincode.
         verifying_key: Vec<u8>,

@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use network_lib::{CircuitVersion, Digest, Fault, ProofMode};
 use proving::{
-    Execution, KeyHashes, ProveOrder, Verified, VerifyOrder,
+    Execution, KeyHashes, ProveOrder, Verified, VerifyError, VerifyOrder,
     child::{Channel, Verify},
     testing::CIRCUIT_VERSION,
 };
@@ -13,6 +13,8 @@ use proving_sp1_gpu::{Download, GpuSettings, Sp1};
 use sp1_sdk::{
     HashableKey as _, LightProver, ProofFromNetwork, Prover as _, SP1ProofWithPublicValues, SP1Stdin, SP1VerifyingKey,
 };
+
+use crate::KEY;
 
 /// How the child is called.
 pub(crate) const COMMAND: &str = "prover-child";
@@ -71,6 +73,10 @@ impl Sp1 for TestSp1 {
         }
         Ok(Execution { cycles: 9500, gas: None, public_values_hash: public_values_hash() })
     }
+
+    async fn verifying_key(&self, _elf: &[u8]) -> Result<Vec<u8>, String> {
+        Ok(KEY.to_vec())
+    }
 }
 
 /// Of what the fixture's program commits.
@@ -88,13 +94,13 @@ pub(crate) fn hashes(key: &[u8]) -> Result<KeyHashes, String> {
 }
 
 impl Verify for TestSp1 {
-    fn verify(&self, order: &VerifyOrder) -> Result<Verified, String> {
+    fn verify(&self, order: &VerifyOrder) -> Result<Verified, VerifyError> {
         let key = bincode::deserialize(&order.verifying_key).map_err(|error| error.to_string())?;
-        let proof = std::fs::read(&order.proof).map_err(|error| error.to_string())?;
+        let proof = std::fs::read(&order.proof).map_err(|error| VerifyError::unreadable(&error))?;
         let proof: ProofFromNetwork = bincode::deserialize(&proof).map_err(|error| error.to_string())?;
         let found = *Digest::sha256(proof.public_values.as_slice()).as_bytes();
         if order.public_values_hash != Some(found) {
-            return Err("the public values are others".to_owned());
+            return Err("the public values are others".to_owned().into());
         }
         let verdict = self.prover.verify(&SP1ProofWithPublicValues::from(proof), &key, None);
         verdict.map_err(|error| error.to_string())?;

@@ -8,7 +8,9 @@
 //! | `exit-at-start` | exits with status 101 and a text |
 //! | `unfit` | panics when it sets up its first program, as the real one does on a small device |
 //! | `other-key` | derives another verifying key |
+//! | `wrong-key`, `wrong-id` | names another verifying key, or program, for what is no ELF as the trial is |
 //! | `idle-exit` | exits soon after its first set-up |
+//! | `heir` | starts a process that leaves the group and holds its socket, and exits with status 3 for a proof |
 //! | `hang` | never answers for a proof |
 //! | `slow` | answers for a proof late, with signs of life |
 //! | `crash`, `killed` | exits with status 3, or by SIGKILL, for a proof |
@@ -17,13 +19,17 @@
 //! | `panic` | panics in a stage and never answers |
 //! | `wrong-proof` | answers with a proof in which one bit is flipped |
 //! | `mute` | answers `Ok` for a proof |
+//! | `twice` | answers for a proof, and then once more |
 
 use std::{
     fs::{self, OpenOptions},
     io::{Read as _, Write as _},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        net::{UnixListener, UnixStream},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
     time::Duration,
 };
 
@@ -73,11 +79,24 @@ pub(crate) fn run(folder: &Path, args: &[String]) -> ExitCode {
     let path = socket_path(device);
     let _ = fs::remove_file(&path);
     let listener = UnixListener::bind(&path).unwrap();
+    if fault == "heir" {
+        bequeath(folder, &listener);
+    }
     println!("2026-01-01T00:00:00Z  INFO sp1_gpu_server::server: Server listening @ {}", path.display());
     for stream in listener.incoming() {
         Connection { folder: folder.to_owned(), fault: fault.clone(), stream: stream.unwrap() }.serve();
     }
     ExitCode::SUCCESS
+}
+
+/// Starts a process that outlives this one and holds its socket open.
+fn bequeath(folder: &Path, listener: &UnixListener) {
+    rustix::io::fcntl_setfd(listener, rustix::io::FdFlags::empty()).unwrap();
+    let mut heir = Command::new("sleep");
+    heir.arg("120").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    #[expect(clippy::zombie_processes, reason = "it is there to outlive this process")]
+    let heir = heir.spawn().unwrap();
+    note(folder, "heirs", &heir.id().to_string());
 }
 
 fn sleep(seconds: u64) {
@@ -141,6 +160,8 @@ impl Connection {
     fn set_up(&mut self, elf: &[u8]) -> bool {
         note(&self.folder, "requests", "set up");
         let mut vk: sp1_sdk::SP1VerifyingKey = bincode::deserialize(KEY).unwrap();
+        let mut id = *network_lib::Digest::sha256(elf).as_bytes();
+        let is_trial = elf.starts_with(b"\x7fELF");
         match self.fault.as_str() {
             "unfit" => {
                 eprintln!("thread 'tokio-runtime-worker' panicked at src/builder.rs:37:9:");
@@ -148,6 +169,8 @@ impl Connection {
                 return false;
             }
             "other-key" => vk.vk.pc_start.swap(0, 1),
+            "wrong-key" if !is_trial => vk.vk.pc_start.swap(0, 1),
+            "wrong-id" if !is_trial => id = [0; 32],
             "idle-exit" => {
                 std::thread::spawn(|| {
                     std::thread::sleep(Duration::from_millis(800));
@@ -157,7 +180,6 @@ impl Connection {
             }
             _ => {}
         }
-        let id = *network_lib::Digest::sha256(elf).as_bytes();
         self.answer(&Response::Setup { id, vk })
     }
 
@@ -176,7 +198,7 @@ impl Connection {
                     log("DEBUG sp1_prover: still there");
                 }
             }
-            "crash" => {
+            "crash" | "heir" => {
                 log("ERROR sp1_gpu: an illegal memory access was encountered");
                 std::process::exit(3);
             }
@@ -206,6 +228,7 @@ impl Connection {
                 return self.send(&proof);
             }
             "mute" => return self.answer(&Response::Ok),
+            "twice" => return self.send(&proof()) && self.answer(&Response::Ok),
             _ => {}
         }
         self.send(&proof())

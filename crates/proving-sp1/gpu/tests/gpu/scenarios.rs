@@ -144,6 +144,18 @@ pub(crate) async fn a_program_under_another_key_is_the_guests_fault() {
     bench.end().await;
 }
 
+pub(crate) async fn a_wrong_key_from_the_server_is_not_the_guests_fault() {
+    fault("wrong-key", FaultClass::Worker, &["sp1-gpu-server derived a wrong verifying key"]).await;
+    fault("wrong-id", FaultClass::Worker, &["sp1-gpu-server set up another program"]).await;
+}
+
+pub(crate) async fn an_answer_that_nobody_asked_for_ends_the_server() {
+    let mut bench = Bench::ready(&["twice"]).await;
+    bench.proves(1).await;
+    bench.recovers().await;
+    bench.end().await;
+}
+
 pub(crate) async fn a_server_that_ends_at_rest_is_replaced() {
     let mut bench = Bench::ready(&["idle-exit"]).await;
     let cause = bench.is_unavailable().await;
@@ -206,6 +218,20 @@ pub(crate) async fn a_server_of_another_version_is_refused_with_the_remedy() {
     start_fails(setting, &parts).await;
 }
 
+pub(crate) async fn a_server_that_does_not_say_its_version_is_refused_with_the_remedy() {
+    let remedy = "install that of SP1 6.10.0, name it by gpu_server, or allow its download by gpu_server_download";
+    for (answer, complaint) in [("sleep 1000", "does not end within 4 s"), ("yes", "says far more than a version")] {
+        let setting = Setting::new(&[]);
+        let asked = setting.path("asked");
+        setting.write("named-server", &format!("#!/bin/sh\necho $$ >'{}'\nexec {answer}\n", asked.display()));
+        let mut bench = Setting { first_restart_delay: Duration::from_mins(1), ..setting }.start();
+        let cause = bench.is_unavailable().await;
+        assert!(cause.contains(&format!("named-server --version {complaint}: {remedy}")), "{cause}");
+        is_gone(&bench.lines("asked")[0]).await;
+        bench.end().await;
+    }
+}
+
 pub(crate) async fn a_server_that_cannot_run_is_refused_with_its_words() {
     let parts = ["sp1-gpu-server ended (exit status: 101)", "CUDA_ERROR_NO_DEVICE"];
     start_fails(Setting::new(&["exit-at-start"]), &parts).await;
@@ -235,6 +261,17 @@ pub(crate) async fn a_socket_that_was_left_behind_is_removed() {
     bench.end().await;
 }
 
+pub(crate) async fn a_socket_that_outlives_its_server_is_removed() {
+    let mut bench = Bench::ready(&["heir"]).await;
+    let heir = bench.lines("heirs")[0].clone();
+    let order = bench.order(1);
+    bench.fails(order).await;
+    bench.recovers().await;
+    assert!(is_there(&heir), "it has held the socket all the time");
+    assert!(Command::new("kill").arg(&heir).status().unwrap().success());
+    bench.end().await;
+}
+
 pub(crate) async fn a_server_whose_prover_is_gone_is_ended() {
     let setting = Setting::new(&[]);
     // A shell that leads a group, starts a server in it, and goes.
@@ -260,6 +297,9 @@ pub(crate) async fn a_server_that_someone_else_runs_is_left_alone() {
     let setting = Setting { start_limit: Duration::from_secs(4), ..Setting::new(&[]) };
     let listener = UnixListener::bind(socket_path(setting.device)).unwrap();
     let path = socket_path(setting.device);
+    // It accepts nobody, and one more has room in the line.
+    while tokio::net::UnixStream::connect(&path).await.is_ok() {}
+    drop(listener.accept().unwrap());
     let mut bench = Setting { first_restart_delay: Duration::from_secs(1), ..setting }.start();
     let cause = bench.is_unavailable().await;
     let who = format!("process {} already answers at {}", std::process::id(), path.display());
