@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use network_lib::{Fault, FaultClass, WorkerId};
+use network_lib::{AttemptId, Fault, FaultClass, WorkerId};
 use serde::{Deserialize, Serialize};
 
 /// How often a request is tried before it is given up. Broken workers and broken connections have budgets of their own.
@@ -37,6 +37,12 @@ pub struct Tries {
     /// What was said of the program itself.
     #[serde(default, skip_serializing_if = "GuestReports::is_empty")]
     pub guest: GuestReports,
+    /// Attempts that told what executing the program showed, where that was news.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub executed: Vec<AttemptId>,
+    /// Attempts that told of their proof.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proved: Vec<AttemptId>,
 }
 
 /// Reports that the program itself fails on this input. One worker alone may be broken, or lie.

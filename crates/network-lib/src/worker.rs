@@ -74,4 +74,7 @@ pub struct WorkerProfile {
     pub provers: Vec<ProverProfile>,
     /// Called with HTTP DELETE when the worker is evicted, so that the machine can be given back.
     pub magister_drop_endpoint: Option<String>,
+    /// Drawn by each process: tells one that comes back from another one with the same id. `None` from workers that do
+    /// not say.
+    pub instance: Option<u64>,
 }

@@ -133,7 +133,8 @@ async fn serve(
 }
 
 fn profile(id: WorkerId) -> WorkerProfile {
-    WorkerProfile { id, name: "bench".to_owned(), provers: vec![prover()], magister_drop_endpoint: None }
+    let (name, provers) = ("bench".to_owned(), vec![prover()]);
+    WorkerProfile { id, name, provers, magister_drop_endpoint: None, instance: None }
 }
 
 /// A prover that proves nothing.

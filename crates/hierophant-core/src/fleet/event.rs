@@ -74,17 +74,21 @@ pub enum Event {
         /// The session.
         session: SessionId,
     },
-    /// A worker's provers changed.
+    /// A worker's provers changed. Counts only while this is its session: a late word of an older one is out of date.
     ProversChanged {
         /// The worker.
         worker: WorkerId,
+        /// The session in which it said so.
+        session: SessionId,
         /// Its provers now.
         provers: Vec<ProverProfile>,
     },
-    /// A worker takes no more attempts.
+    /// A worker takes no more attempts. Counts only while this is its session.
     Draining {
         /// The worker.
         worker: WorkerId,
+        /// The session in which it said so.
+        session: SessionId,
     },
     /// A session ended.
     Left {
@@ -112,6 +116,8 @@ pub enum Event {
         prover: usize,
         /// The request, when it still waits.
         requeue: Option<QueuedRequest>,
+        /// Whether any other request would have fared no better, as while the disk is full.
+        is_passing: bool,
     },
     /// A worker has an attempt in its journal.
     Accepted {

@@ -26,22 +26,20 @@ struct Busy<'a> {
     told: Option<RequestId>,
 }
 
-/// Whether an event may change what comes next.
+/// How an event may change what is given to whom, now or next.
 pub(super) enum Concern {
-    None,
-    /// Only if this request stands near the front of the queue.
+    /// Next, only if this request stands near the front of the queue.
     Queued(RequestId),
     All,
 }
 
 impl Concern {
-    pub(super) const fn of(event: &Event) -> Self {
+    /// `None` for what makes no request wait and no prover idle, and comes most often.
+    pub(super) const fn of(event: &Event) -> Option<Self> {
         match event {
-            Event::Queued(request) => Self::Queued(request.id),
-            Event::Heard { .. } | Event::Accepted { .. } | Event::Progressed { .. } | Event::Watched { .. } => {
-                Self::None
-            }
-            _ => Self::All,
+            Event::Queued(request) => Some(Self::Queued(request.id)),
+            Event::Heard { .. } | Event::Accepted { .. } | Event::Progressed { .. } | Event::Watched { .. } => None,
+            _ => Some(Self::All),
         }
     }
 }
@@ -53,7 +51,6 @@ impl Fleet {
     pub(super) fn hint(&mut self, concern: &Concern, effects: &mut Vec<Effect>) {
         let provers = || self.workers.values().map(|worker| worker.profile.provers.len()).sum();
         let is_concerned = match concern {
-            Concern::None => false,
             Concern::Queued(request) => self.queue.is_among_first(*request, provers(), &self.shares()),
             Concern::All => true,
         };

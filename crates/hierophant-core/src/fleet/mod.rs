@@ -22,7 +22,7 @@ use std::{
 
 use network_lib::{AttemptId, FaultClass, RequestId, WorkerId, WorkerProfile};
 
-use self::{deadlines::Deadlines, hints::Concern, queue::Queue, worker::can_prove};
+use self::{deadlines::Deadlines, hints::Concern, patience::Paused, queue::Queue, worker::can_prove};
 pub use self::{
     event::{Effect, Event, HeldLease},
     queue::{QueuedRequest, Requirement},
@@ -83,8 +83,8 @@ pub struct Fleet {
     settings: FleetSettings,
     workers: BTreeMap<WorkerId, Worker>,
     queue: Queue,
-    /// Requests that met with trouble, and until when they wait; they are not in the queue.
-    paused: BTreeMap<RequestId, (Moment, QueuedRequest)>,
+    /// Requests that met with trouble; they are not in the queue.
+    paused: BTreeMap<RequestId, Paused>,
     holders: HashMap<AttemptId, WorkerId>,
     deadlines: Deadlines,
     last_tick: Option<Now>,
@@ -138,23 +138,23 @@ impl Fleet {
             }
             Event::Expected { worker } => self.expect(worker, moment),
             Event::Heard { worker, session } => {
-                if let Some(worker) = self.workers.get_mut(&worker).filter(|known| known.session == Some(session)) {
+                if let Some(worker) = self.in_session(worker, session) {
                     worker.last_heard = moment;
                 }
             }
-            Event::ProversChanged { worker, provers } => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
+            Event::ProversChanged { worker, session, provers } => {
+                if let Some(worker) = self.in_session(worker, session) {
                     worker.set_provers(provers, moment);
                 }
                 self.wake(moment);
             }
-            Event::Draining { worker } => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
+            Event::Draining { worker, session } => {
+                if let Some(worker) = self.in_session(worker, session) {
                     worker.is_draining = true;
                 }
             }
             Event::Left { worker, session } => {
-                if let Some(worker) = self.workers.get_mut(&worker).filter(|known| known.session == Some(session)) {
+                if let Some(worker) = self.in_session(worker, session) {
                     worker.session = None;
                 }
             }
@@ -169,12 +169,12 @@ impl Fleet {
                     );
                 }
             }
-            Event::ClaimFailed { worker, prover, requeue } => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.claims.remove(&prover);
-                }
-                if let Some(request) = requeue {
-                    self.enqueue(request, moment);
+            Event::ClaimFailed { worker, prover, requeue, is_passing } => {
+                let claimed = self.workers.get_mut(&worker).and_then(|worker| worker.claims.remove(&prover));
+                match requeue {
+                    Some(request) if is_passing => self.enqueue(request, moment),
+                    Some(request) => self.put_off(request, claimed.as_ref(), moment),
+                    None => {}
                 }
             }
             Event::Accepted { attempt, worker } => {
@@ -197,8 +197,10 @@ impl Fleet {
             }
             Event::Tick => self.tick(now, &mut effects),
         }
-        self.assign(now, &mut effects);
-        self.hint(&concern, &mut effects);
+        if let Some(concern) = concern {
+            self.assign(now, &mut effects);
+            self.hint(&concern, &mut effects);
+        }
         effects
     }
 
@@ -235,6 +237,18 @@ impl Fleet {
     /// How many requests wait.
     pub fn queue_len(&self) -> usize {
         self.queue.len() + self.paused.len()
+    }
+
+    /// Whether another process than this one is connected as the worker, and was heard no longer than `recently` ago.
+    pub fn has_twin(&self, worker: WorkerId, instance: Option<u64>, recently: Duration, now: Moment) -> bool {
+        self.workers.get(&worker).is_some_and(|known| {
+            let is_another = known.profile.instance.zip(instance).is_some_and(|(here, new)| here != new);
+            is_another && known.session.is_some() && now.since(known.last_heard) <= recently
+        })
+    }
+
+    fn in_session(&mut self, worker: WorkerId, session: SessionId) -> Option<&mut Worker> {
+        self.workers.get_mut(&worker).filter(|known| known.session == Some(session))
     }
 
     fn join(
@@ -300,7 +314,8 @@ impl Fleet {
     /// A worker that has not been heard of since the start, and may come.
     fn expect(&mut self, id: WorkerId, now: Moment) {
         self.workers.entry(id).or_insert_with(|| {
-            let profile = WorkerProfile { id, name: String::new(), provers: Vec::new(), magister_drop_endpoint: None };
+            let (name, provers) = (String::new(), Vec::new());
+            let profile = WorkerProfile { id, name, provers, magister_drop_endpoint: None, instance: None };
             Worker::new(profile, Standing::default(), now)
         });
     }

@@ -7,6 +7,21 @@ use network_lib::{AttemptId, FaultClass, RequestId, WorkerId};
 use super::{Claim, Effect, Fleet, QueuedRequest, matching};
 use crate::{Moment, Now};
 
+/// Workers without session and attempts that are remembered at most: whoever may join may do so under any number of ids.
+const MOST_REMEMBERED: usize = 1000;
+
+/// The least time for which a request is put off, whatever the settings say.
+const SHORTEST_PUT_OFF: Duration = Duration::from_secs(1);
+
+/// A request that waits out a pause.
+#[derive(Debug)]
+pub(super) struct Paused {
+    pub(super) until: Moment,
+    pub(super) request: QueuedRequest,
+    /// Whether it waits whoever comes, since no worker was the trouble.
+    pub(super) is_put_off: bool,
+}
+
 impl Fleet {
     pub(super) fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.look_at_clocks(now, effects);
@@ -95,15 +110,27 @@ impl Fleet {
         for attempt in lost {
             self.lose(attempt, "the worker was not heard of for longer than the grace period", effects);
         }
-        self.workers.retain(|_, worker| {
+        self.forget_the_gone(now);
+    }
+
+    fn forget_the_gone(&mut self, now: Moment) {
+        let mut gone = Vec::new();
+        self.workers.retain(|id, worker| {
+            if worker.session.is_some() || !worker.leases.is_empty() || !worker.claims.is_empty() {
+                return true;
+            }
             // One that was only expected is nobody's, once it has not come.
             let is_unseen = worker.profile.provers.is_empty();
             let forget_after = if is_unseen { self.settings.grace } else { self.settings.forget_after };
-            worker.session.is_some()
-                || !worker.leases.is_empty()
-                || !worker.claims.is_empty()
-                || now.since(worker.last_heard) <= forget_after
+            let is_remembered = now.since(worker.last_heard) <= forget_after;
+            gone.extend(is_remembered.then_some((worker.last_heard, *id)));
+            is_remembered
         });
+        let excess = gone.len().saturating_sub(MOST_REMEMBERED);
+        gone.sort_unstable();
+        for (_, id) in &gone[..excess] {
+            self.workers.remove(id);
+        }
     }
 
     /// Gives stragglers to provers that have nothing better to do.
@@ -123,8 +150,18 @@ impl Fleet {
         if pause.is_zero() || self.has_fresh_worker(&request) {
             self.queue.insert(request);
         } else {
-            self.paused.insert(request.id, (now.plus(pause), request));
+            self.paused.insert(request.id, Paused { until: now.plus(pause), request, is_put_off: false });
         }
+    }
+
+    /// Lets a request wait whose lease could not be written through its own trouble, as when the row of its input is
+    /// damaged: others go by meanwhile, and each time in a row it waits twice as long.
+    pub(super) fn put_off(&mut self, request: QueuedRequest, claimed: Option<&QueuedRequest>, now: Moment) {
+        self.queue.remove(request.id);
+        let troubles = claimed.map_or(0, |claimed| claimed.troubles).max(request.troubles).saturating_add(1);
+        let until = now.plus(self.pause(troubles).max(SHORTEST_PUT_OFF));
+        let request = QueuedRequest { troubles, ..request };
+        self.paused.insert(request.id, Paused { until, request, is_put_off: true });
     }
 
     fn pause(&self, troubles: u32) -> Duration {
@@ -135,10 +172,11 @@ impl Fleet {
 
     /// Lets those requests wait for a prover whose pause is over, or for whom somebody has come.
     pub(super) fn wake(&mut self, now: Moment) {
-        let ready = |(until, request): &(Moment, QueuedRequest)| *until <= now || self.has_fresh_worker(request);
+        let ready =
+            |paused: &Paused| paused.until <= now || (!paused.is_put_off && self.has_fresh_worker(&paused.request));
         let woken: Vec<RequestId> = self.paused.iter().filter(|(_, paused)| ready(paused)).map(|(id, _)| *id).collect();
         for id in woken {
-            if let Some((_, request)) = self.paused.remove(&id) {
+            if let Some(Paused { request, .. }) = self.paused.remove(&id) {
                 self.queue.insert(request);
             }
         }

@@ -74,6 +74,9 @@ impl QueuedRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn(Reverse<Priority>, usize, Rank);
 
+/// How far requests are counted for people. All others wait for the count, and of more it says nothing new.
+pub(super) const MOST_COUNTED: usize = 1000;
+
 /// How many requests of each requester are in work.
 pub(super) type Shares = HashMap<Requester, usize>;
 
@@ -119,10 +122,13 @@ impl Queue {
         self.lines.get(requirement)?.get(requester)?.get(rank)
     }
 
-    /// How many requests of the same requirement are served before this one, if nothing changes.
-    pub(super) fn position(&self, id: RequestId, shares: &Shares) -> Option<usize> {
-        let (requirement, ..) = self.places.get(&id)?;
-        self.lines.get(requirement)?.in_order(shares).position(|(_, request)| request.id == id)
+    /// How many requests of the same requirement are served before this one, which waits, if nothing changes: up to
+    /// [`MOST_COUNTED`].
+    pub(super) fn ahead_of(&self, id: RequestId, shares: &Shares) -> usize {
+        let line = self.places.get(&id).and_then(|(requirement, ..)| self.lines.get(requirement));
+        line.map_or(0, |line| {
+            line.in_order(shares).take(MOST_COUNTED).take_while(|(_, request)| request.id != id).count()
+        })
     }
 
     /// Whether the request is one of the next `count` of its requirement.

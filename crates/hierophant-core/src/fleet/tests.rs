@@ -60,12 +60,22 @@ fn profile(n: u8, provers: usize, modes: &[ProofMode]) -> WorkerProfile {
         name: format!("worker {n}"),
         provers: vec![prover; provers],
         magister_drop_endpoint: None,
+        instance: None,
     }
 }
 
 fn joined(n: u8, provers: usize) -> Event {
     let profile = profile(n, provers, &[ProofMode::Core, ProofMode::Compressed]);
     join(u64::from(n), profile, Vec::new())
+}
+
+fn provers_changed(n: u8, session: u64, modes: &[ProofMode]) -> Event {
+    let WorkerProfile { id, provers, .. } = profile(n, 1, modes);
+    Event::ProversChanged { worker: id, session: SessionId(session), provers }
+}
+
+fn draining(n: u8, session: u64) -> Event {
+    Event::Draining { worker: worker_id(n), session: SessionId(session) }
 }
 
 fn join(session: u64, profile: WorkerProfile, leases: Vec<HeldLease>) -> Event {
@@ -166,11 +176,10 @@ fn what_nobody_can_prove_is_listed_by_kind_until_somebody_can() {
     fleet.apply(join(2, profile(2, 1, &[]), Vec::new()), now(2));
     assert_eq!(unserved(&fleet), [(ProofMode::Groth16, 2, reason(1))]);
     assert!(reason(1).to_string().ends_with("sp1-v6.1.0; 1 prover is not ready yet"), "{}", reason(1));
-    let provers = profile(2, 1, &[ProofMode::Core, ProofMode::Groth16]).provers;
-    fleet.apply(Event::ProversChanged { worker: worker_id(2), provers }, now(3));
+    fleet.apply(provers_changed(2, 2, &[ProofMode::Core, ProofMode::Groth16]), now(3));
     assert_eq!(unserved(&fleet), []);
     // The able worker takes no more: that is worth a word again.
-    fleet.apply(Event::Draining { worker: worker_id(2) }, now(4));
+    fleet.apply(draining(2, 2), now(4));
     assert_eq!(unserved(&fleet), [(ProofMode::Groth16, 1, reason(0))]);
 }
 
@@ -300,12 +309,89 @@ fn leases_from_before_a_restart_are_waited_for_and_then_given_up() {
 }
 
 #[test]
-fn an_old_session_that_ends_late_does_not_take_the_new_one_with_it() {
+fn late_words_of_an_old_session_and_its_end_do_not_touch_the_new_one() {
     let mut fleet = fleet();
     fleet.apply(joined(1, 1), now(0));
     fleet.apply(join(7, profile(1, 1, &[ProofMode::Core]), Vec::new()), now(1));
-    fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(1) }, now(2));
-    assert!(fleet.worker(worker_id(1)).expect("known").is_available());
+    let left = |session| Event::Left { worker: worker_id(1), session: SessionId(session) };
+    apply(&mut fleet, [draining(1, 1), provers_changed(1, 1, &[]), left(1)], now(2));
+    assert_eq!(fleet.apply(Event::Queued(queued(1, ProofMode::Core, 50)), now(3)), [claim(1, 1, 0)]);
+    apply(&mut fleet, [provers_changed(1, 7, &[]), draining(1, 7)], now(4));
+    let worker = fleet.worker(worker_id(1)).expect("known");
+    assert!(worker.is_draining && worker.profile.provers[0].modes.is_empty(), "its own words count");
+}
+
+#[test]
+fn a_request_whose_lease_cannot_be_written_lets_others_by_and_waits_twice_as_long_each_time() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    fleet.apply(Event::Queued(queued(1, ProofMode::Core, 10)), now(0));
+    let failed = |request: u8, worker, is_passing| Event::ClaimFailed {
+        worker: worker_id(worker),
+        prover: 0,
+        requeue: Some(queued(request, ProofMode::Core, request.into())),
+        is_passing,
+    };
+    assert_eq!(fleet.apply(failed(1, 1, true), now(0)), [claim(1, 1, 0)], "the trouble was everyone's, and has passed");
+    fleet.apply(Event::Queued(queued(2, ProofMode::Core, 20)), now(0));
+    assert_eq!(fleet.apply(failed(1, 1, false), now(0)), [claim(2, 1, 0)]);
+    let why = fleet.waiting_reason(request_id(1), now(1).moment).expect("it waits");
+    assert_eq!(
+        why.to_string(),
+        "it could not be given to a worker (hierophant's log says why) and is tried again in 5 s"
+    );
+    assert_eq!(fleet.apply(joined(2, 1), now(1)), [], "whoever comes");
+    let mut tried_at = |from: u64, worker| {
+        let found = (from..60).find(|secs| {
+            for n in 1..=2 {
+                fleet.apply(Event::Heard { worker: worker_id(n), session: SessionId(n.into()) }, now(*secs));
+            }
+            fleet.apply(Event::Tick, now(*secs)) == [claim(1, worker, 0)]
+        });
+        fleet.apply(failed(1, worker, false), now(found.expect("it is tried again")));
+        found
+    };
+    assert_eq!([tried_at(1, 2), tried_at(6, 2), tried_at(16, 2)], [Some(5), Some(15), Some(35)]);
+}
+
+#[test]
+fn another_process_with_a_workers_id_is_told_apart_from_one_that_comes_back() {
+    let mut fleet = fleet();
+    let process = |instance| WorkerProfile { instance, ..profile(1, 1, &[ProofMode::Core]) };
+    fleet.apply(join(1, process(Some(1)), Vec::new()), now(0));
+    let has_twin = |fleet: &Fleet, instance, secs| {
+        fleet.has_twin(worker_id(1), instance, Duration::from_secs(15), now(secs).moment)
+    };
+    assert!(has_twin(&fleet, Some(2), 15));
+    assert!(!has_twin(&fleet, Some(1), 15), "the same process");
+    assert!(!has_twin(&fleet, None, 15), "one that does not say");
+    assert!(!has_twin(&fleet, Some(2), 16), "the other was not heard for so long");
+    fleet.apply(Event::Heard { worker: worker_id(1), session: SessionId(1) }, now(16));
+    assert!(has_twin(&fleet, Some(2), 16));
+    fleet.apply(Event::Left { worker: worker_id(1), session: SessionId(1) }, now(17));
+    assert!(!has_twin(&fleet, Some(2), 17), "the other left");
+}
+
+#[test]
+fn under_however_many_ids_workers_come_and_go_a_thousand_are_remembered() {
+    let mut fleet = fleet();
+    let id = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        WorkerId::new([high, low].repeat(8).try_into().expect("16 bytes"))
+    };
+    for n in 0..1002_u16 {
+        let (worker, session) = (id(n), n.into());
+        fleet.apply(
+            join(session, WorkerProfile { id: worker, ..profile(1, 1, &[ProofMode::Core]) }, Vec::new()),
+            now(0),
+        );
+        if n != 1 {
+            fleet.apply(Event::Left { worker, session: SessionId(session) }, now(0));
+        }
+    }
+    fleet.apply(Event::Tick, now(1));
+    assert_eq!(fleet.workers().count(), 1001, "and all that are connected");
+    assert!(fleet.worker(id(0)).is_none() && fleet.worker(id(1)).is_some());
 }
 
 #[test]
@@ -476,6 +562,23 @@ fn requesters_get_equal_shares_and_a_flood_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn how_many_requests_go_first_is_counted_up_to_a_thousand() {
+    let mut fleet = fleet();
+    fleet.apply(joined(1, 1), now(0));
+    let id = |n: u16| RequestId::new([n.to_be_bytes(); 16].concat().try_into().expect("32 bytes"));
+    for n in 0..1003_u16 {
+        let request = QueuedRequest { id: id(n), ..queued(0, ProofMode::Core, n.into()) };
+        fleet.apply(Event::Queued(request), now(1));
+    }
+    // The first one is being claimed.
+    let words = |n| fleet.waiting_reason(id(n), now(1).moment).expect("it waits").to_string();
+    assert_eq!(words(1000), "all 1 capable workers are busy; 999 requests go first");
+    for n in [1001, 1002] {
+        assert_eq!(words(n), "all 1 capable workers are busy; at least 1000 requests go first");
+    }
+}
+
+#[test]
 fn only_when_nobody_else_can_tell_is_the_same_worker_asked_again_whether_a_program_fails() {
     let mut alone = fleet();
     alone.apply(joined(1, 1), now(0));
@@ -501,13 +604,12 @@ fn only_when_nobody_else_can_tell_is_the_same_worker_asked_again_whether_a_progr
     assert_eq!(fleet.waiting_reason(request_id(1), now(179).moment), Some(WaitingReason::Awaiting));
     assert_eq!(fleet.apply(join(3, profile(2, 1, &[]), vec![]), now(179)).len(), 1, "its attempt is lost");
     assert_eq!(fleet.apply(Event::Tick, now(180)), [], "its prover starts");
-    let provers = profile(2, 1, &[ProofMode::Core]).provers;
-    assert_eq!(fleet.apply(Event::ProversChanged { worker: worker_id(2), provers }, now(181)), [claim(1, 2, 0)]);
+    assert_eq!(fleet.apply(provers_changed(2, 3, &[ProofMode::Core]), now(181)), [claim(1, 2, 0)]);
 }
 
 #[test]
 fn whoever_does_not_come_back_or_never_starts_is_not_waited_for_longer_than_the_grace_period() {
-    let drained = [Event::Draining { worker: worker_id(2) }];
+    let drained = [draining(2, 2)];
     for (others, claimed_at) in [
         (vec![Event::Expected { worker: worker_id(2) }], 121),
         (vec![join(2, profile(2, 1, &[]), vec![])], 121),

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use network_lib::RequestId;
 
-use super::{Fleet, Requirement, can_prove};
+use super::{Fleet, Paused, Requirement, can_prove, queue::MOST_COUNTED};
 use crate::Moment;
 
 /// Why a request waits.
@@ -24,6 +24,11 @@ pub enum WaitingReason {
         /// How much longer.
         left: Duration,
     },
+    /// Its lease could not be written, through what the store holds of it: that is tried again after a pause.
+    PutOff {
+        /// How much longer.
+        left: Duration,
+    },
     /// All workers that could have failed again and again, and rest.
     Resting {
         /// How many could.
@@ -35,7 +40,7 @@ pub enum WaitingReason {
     Busy {
         /// How many could.
         capable: usize,
-        /// How many requests go first.
+        /// How many requests go first, counted up to a thousand.
         ahead: usize,
     },
 }
@@ -55,12 +60,20 @@ impl fmt::Display for WaitingReason {
             Self::Pausing { left } => {
                 write!(f, "it failed before and is tried again in {} s", left.as_secs() + 1)
             }
+            Self::PutOff { left } => {
+                let secs = left.as_secs() + 1;
+                write!(
+                    f,
+                    "it could not be given to a worker (hierophant's log says why) and is tried again in {secs} s"
+                )
+            }
             Self::Resting { capable } => {
                 write!(f, "all {capable} capable workers failed again and again and rest for a while")
             }
             Self::Awaiting => f.write_str("other workers are expected back soon"),
             Self::Busy { capable, ahead } => {
-                write!(f, "all {capable} capable workers are busy; {ahead} requests go first")
+                let at_least = if *ahead == MOST_COUNTED { "at least " } else { "" };
+                write!(f, "all {capable} capable workers are busy; {at_least}{ahead} requests go first")
             }
         }
     }
@@ -80,9 +93,10 @@ pub struct Unserved {
 impl Fleet {
     /// Why the request waits; `None` when it does not.
     pub fn waiting_reason(&self, id: RequestId, now: Moment) -> Option<WaitingReason> {
-        if let Some((until, request)) = self.paused.get(&id) {
+        if let Some(Paused { until, request, is_put_off }) = self.paused.get(&id) {
             let left = until.since(now);
-            return Some(self.why_unserved(&request.requirement).unwrap_or(WaitingReason::Pausing { left }));
+            let reason = if *is_put_off { WaitingReason::PutOff { left } } else { WaitingReason::Pausing { left } };
+            return Some(self.why_unserved(&request.requirement).unwrap_or(reason));
         }
         let request = self.queue.get(id)?;
         let requirement = &request.requirement;
@@ -98,7 +112,7 @@ impl Fleet {
             if capable.iter().all(|worker| worker.is_resting()) {
                 return Some(WaitingReason::Resting { capable: count });
             }
-            let ahead = self.queue.position(id, &self.shares()).unwrap_or(0);
+            let ahead = self.queue.ahead_of(id, &self.shares());
             Some(WaitingReason::Busy { capable: count, ahead })
         })
     }

@@ -129,10 +129,18 @@ fn tries_written_before_guest_reports_were_counted_still_read() {
 }
 
 #[test]
-fn what_a_worker_repeats_after_a_reconnect_is_told_once() {
-    let execution = Execution { cycles: 1, gas: None, public_values_hash: Digest::new([0; 32]) };
-    let executed = leased(1).executed(attempt(1), execution, at(2)).expect("current").request;
-    assert_eq!(executed.executed(attempt(1), execution, at(3)), Err(TransitionError::Known));
+fn what_a_worker_repeats_is_told_once_for_each_attempt_even_if_it_says_something_else() {
+    let execution = |cycles| Execution { cycles, gas: None, public_values_hash: Digest::new([0; 32]) };
+    let executed = hedged().executed(attempt(1), execution(1), at(2)).expect("current").request;
+    for cycles in [1, 2] {
+        assert_eq!(executed.executed(attempt(1), execution(cycles), at(3)), Err(TransitionError::Known));
+    }
+    let other = executed.executed(attempt(2), execution(2), at(3)).expect("another attempt's word").request;
+    assert_eq!(other.executed(attempt(1), execution(1), at(4)), Err(TransitionError::Known));
+
+    let proved = other.proved(attempt(1), at(5)).expect("current").request;
+    assert_eq!(proved.proved(attempt(1), at(6)), Err(TransitionError::Known));
+    assert!(proved.proved(attempt(2), at(6)).is_ok(), "another attempt's proof");
 }
 
 #[test]

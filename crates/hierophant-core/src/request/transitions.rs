@@ -213,7 +213,8 @@ impl Request {
         Ok(self.change(now, state, Happening::Resumed { attempt, worker }))
     }
 
-    /// Records what executing the program in `attempt` showed.
+    /// Records what executing the program in `attempt` showed: once, so that a worker which says something else each
+    /// time writes no history without end.
     ///
     /// # Errors
     /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request, [`TransitionError::Known`] for a repeat.
@@ -224,21 +225,28 @@ impl Request {
         now: Timestamp,
     ) -> Result<Change, TransitionError> {
         self.require_current(attempt)?;
-        if self.execution == Some(execution) {
+        if self.execution == Some(execution) || self.tries.executed.contains(&attempt) {
             return Err(TransitionError::Known);
         }
         let mut change = self.change(now, self.state.clone(), Happening::Executed { attempt, execution });
         change.request.execution = Some(execution);
+        change.request.tries.executed.push(attempt);
         Ok(change)
     }
 
     /// The proof of an attempt that holds the request lies on its worker's disk. Only told: the request is still leased.
     ///
     /// # Errors
-    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request.
+    /// [`TransitionError::StaleAttempt`] unless `attempt` holds the request, [`TransitionError::Known`] for a repeat, as
+    /// whenever an upload did not come through.
     pub fn proved(&self, attempt: AttemptId, now: Timestamp) -> Result<Change, TransitionError> {
         self.require_current(attempt)?;
-        Ok(self.change(now, self.state.clone(), Happening::Proved { attempt }))
+        if self.tries.proved.contains(&attempt) {
+            return Err(TransitionError::Known);
+        }
+        let mut change = self.change(now, self.state.clone(), Happening::Proved { attempt });
+        change.request.tries.proved.push(attempt);
+        Ok(change)
     }
 
     /// The proof of an attempt that holds the request lies here; it is to be checked.

@@ -83,8 +83,9 @@ impl FleetActor {
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            message = self.inbox.messages.recv() => message.map(Next::Message),
+            // Before the messages, among which there may always be another one.
             _ = tick.tick() => Some(Next::Tick),
+            message = self.inbox.messages.recv() => message.map(Next::Message),
         }
     }
 
@@ -132,6 +133,11 @@ impl FleetActor {
     }
 
     fn tick(&mut self) {
+        // What has been said counts: nobody is judged for a word that waits to be read.
+        for _ in 0..self.inbox.messages.len() {
+            let Ok(message) = self.inbox.messages.try_recv() else { break };
+            self.take(message);
+        }
         self.apply(Event::Tick);
         self.complain();
         self.addresses.retain(|worker, _| self.fleet.worker(*worker).is_some());
@@ -259,3 +265,6 @@ impl FleetView<'_> {
         workers.map(|(id, worker)| WorkerView { worker: worker.clone(), address: address(id) }).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::handle::Outbound;
+use super::handle::{FleetView, Outbound};
 use crate::service::{Service, Welcome};
 
 /// A worker must say hello within this time.
@@ -83,6 +83,9 @@ enum End {
     Protocol(#[from] ProtocolError),
     #[error("{reason}")]
     Refused { code: EvictionCode, reason: String },
+    // It must fit into a close frame, which is all that the worker sees of it.
+    #[error("another contemplant has this worker's id: in a copied state directory, delete worker.id")]
+    Twin { worker: WorkerId, recently: Duration },
     #[error("{0}")]
     Told(&'static str),
 }
@@ -95,14 +98,17 @@ pub async fn run(
     service: Service,
     settings: SessionSettings,
 ) {
-    let hello = match timeout(HELLO_TIMEOUT, next_report(&mut frames)).await {
-        Ok(hello) => hello,
-        Err(_) => Err(End::NoHello),
-    };
-    let (profile, in_hand) = match hello.and_then(check_hello) {
+    let (profile, in_hand) = match greet(&mut frames, &service, &settings).await {
         Ok(hello) => hello,
         Err(end) => {
-            tracing::warn!(peer = %peer, reason = %end, "a worker was turned away");
+            if let End::Twin { worker, recently } = &end {
+                tracing::error!(worker.id = %worker, peer = %peer,
+                    "two contemplants have one id, and one is turned away: if its state directory was copied, as with \
+                     an image, delete worker.id in it; if it was cut off and restarted, it comes in within {} s",
+                    recently.as_secs());
+            } else {
+                tracing::warn!(peer = %peer, reason = %end, "a worker was turned away");
+            }
             if let End::Refused { code, reason } = &end {
                 let _ = send(&mut sink, Instruction::Evicted { code: Some(*code), reason: reason.clone() }).await;
             }
@@ -116,6 +122,25 @@ pub async fn run(
     let end = serve(&mut sink, &mut frames, session, profile, in_hand, peer, &service, &settings).await;
     close(&mut sink, &end).await;
     service.fleet.leave(worker, session, end.to_string()).await;
+}
+
+/// The first message of a worker that may come in.
+async fn greet(
+    frames: &mut impl Frames,
+    service: &Service,
+    settings: &SessionSettings,
+) -> Result<(WorkerProfile, Vec<InHand>), End> {
+    let hello = timeout(HELLO_TIMEOUT, next_report(frames)).await.map_err(|_| End::NoHello)?;
+    let (profile, in_hand) = check_hello(hello?)?;
+    // They would take turns, each losing the other's attempts. One that was cut off without a word seems to be here for a
+    // moment longer, and its next process comes again until it does not.
+    let (worker, instance, recently) = (profile.id, profile.instance, 3 * settings.heartbeat_interval);
+    let now = service.clock.now().moment;
+    let has_twin = move |view: &FleetView<'_>| view.fleet().has_twin(worker, instance, recently, now);
+    if service.fleet.inspect(has_twin).await.unwrap_or(false) {
+        return Err(End::Twin { worker, recently });
+    }
+    Ok((profile, in_hand))
 }
 
 /// Checks a first message.
@@ -147,7 +172,6 @@ async fn serve(
 ) -> End {
     let worker = profile.id;
     let (mailbox, mut instructions) = mpsc::channel(MAILBOX_BOUND);
-    service.record_arrival(&profile, &peer.to_string()).await;
     let welcome = Instruction::Welcome(Settings {
         version: CONTEMPLANT_VERSION.to_owned(),
         heartbeat_interval: settings.heartbeat_interval,
@@ -165,6 +189,8 @@ async fn serve(
         }
     };
     let held: Vec<_> = leases.iter().map(|lease| (lease.work.id, lease.attempt)).collect();
+    // Only of one whose departure will be recorded too: others would be taken to be here for ever.
+    service.record_arrival(&profile, &peer.to_string()).await;
     service.fleet.join(session, profile, peer.to_string(), leases, standing, mailbox).await;
     if service.release_outdated(held).await {
         // Its next hello is answered by what is true by then.
@@ -222,11 +248,11 @@ async fn hear(
             Ok(())
         }
         Report::ProversChanged(provers) => {
-            service.fleet.send(Event::ProversChanged { worker, provers }).await;
+            service.fleet.send(Event::ProversChanged { worker, session, provers }).await;
             Ok(())
         }
         Report::Draining => {
-            service.fleet.send(Event::Draining { worker }).await;
+            service.fleet.send(Event::Draining { worker, session }).await;
             Ok(())
         }
         Report::Executed(..)

@@ -19,7 +19,10 @@ impl Service {
                 tracing::info!(request.id = %id, "a request expired");
                 self.fleet.release(id, superseded, "the deadline passed").await;
             }
-            Err(ChangeError::Unknown(_) | ChangeError::Impossible(TransitionError::Ended { .. })) => {}
+            // The fleet was told so, and may since have been told by someone slower that it waits.
+            Err(ChangeError::Unknown(_) | ChangeError::Impossible(TransitionError::Ended { .. })) => {
+                self.fleet.send(Event::Settled { request: id }).await;
+            }
             Err(ChangeError::Impossible(_)) => self.look_again(id).await,
             Err(error @ (ChangeError::Store { .. } | ChangeError::Attempt { .. })) => {
                 tracing::error!(request.id = %id, error = &error as &dyn std::error::Error,

@@ -16,8 +16,8 @@ use network_lib::{
 };
 
 use super::{
-    Artifact, AttemptRecord, DepartedWorker, HistoryRow, NewRequest, Program, ProofRecord, RequestFilter, SharedStore,
-    StorageError, Submitted, WorkerRecord,
+    Artifact, AttemptRecord, DepartedWorker, HistoryRow, MOST_DEPARTED, NewRequest, Program, ProofRecord,
+    RequestFilter, SharedStore, StorageError, Submitted, WorkerRecord,
 };
 
 pub(crate) fn at(secs: u64) -> Timestamp {
@@ -583,6 +583,24 @@ pub(crate) async fn departed_workers_are_listed_until_they_come_back(store: Shar
     assert_eq!(store.workers_since(at(12)).await.unwrap(), [worker(2), worker(3)], "one is here, one just left");
 }
 
+pub(crate) async fn of_workers_that_left_those_that_are_gone_longest_are_forgotten_when_a_new_one_comes(
+    store: SharedStore,
+) {
+    let id = |n: u32| WorkerId::try_from(&bytes(n)[..16]).unwrap();
+    let count = MOST_DEPARTED + 2;
+    let join = |n| store.worker_joined(id(n), "Amos", "192.0.2.1", at(1));
+    assert!(join_all((0..count).map(join)).await.iter().all(Result::is_ok));
+    let leave = |n| store.worker_left(id(n), at(10 + u64::from(n)), "connection lost");
+    assert!(join_all((0..count).map(leave)).await.iter().all(Result::is_ok));
+    join(0).await.unwrap();
+    let departed = async || store.departed_workers(u32::MAX).await.unwrap();
+    assert_eq!(departed().await.len(), MOST_DEPARTED as usize + 1, "one that is known makes nobody forgotten");
+    join(count).await.unwrap();
+    let left = departed().await;
+    assert_eq!((left.len(), left.last().map(|worker| worker.id)), (MOST_DEPARTED as usize, Some(id(2))));
+    assert_eq!(store.workers_since(at(1_000_000)).await.unwrap().len(), 2, "whoever is here is not");
+}
+
 pub(crate) async fn a_caller_that_gives_up_does_not_stop_its_write(store: SharedStore) {
     upload_stdin(&store, 7).await;
     let new = new_request(1);
@@ -676,6 +694,7 @@ macro_rules! contract_tests {
             the_first_registration_of_a_program_stays
             an_artifact_is_recorded_once_and_never_with_other_content
             departed_workers_are_listed_until_they_come_back
+            of_workers_that_left_those_that_are_gone_longest_are_forgotten_when_a_new_one_comes
             a_worker_is_known_by_its_attempts
             what_is_held_against_a_worker_outlives_its_sessions
             a_hedged_request_reads_back_with_both_its_attempts

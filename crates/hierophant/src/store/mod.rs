@@ -24,7 +24,7 @@ pub use self::{
     programs::{Artifact, Artifacts, Program, Programs},
     requests::{AttemptRecord, HistoryRow, NewRequest, ProofRecord, RequestFilter, Requests, Submitted},
     retention::{REPLAY_GRACE, Retention, RetentionRules, SHORTEST_STAY},
-    workers::{DepartedWorker, WorkerRecord, Workers},
+    workers::{DepartedWorker, MOST_DEPARTED, WorkerRecord, Workers},
 };
 
 /// Everything durable.

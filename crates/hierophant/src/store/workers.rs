@@ -36,7 +36,12 @@ pub struct WorkerRecord {
     pub failed_attempts: u64,
 }
 
-/// Workers that have been here. All but their standing is for people.
+/// Workers that left and are remembered: when a new one comes, those that left longest ago are forgotten. Whoever has
+/// the token may come under any number of ids.
+pub const MOST_DEPARTED: u32 = 1000;
+
+/// Workers that have been here: those that have not left, and the last [`MOST_DEPARTED`] that did. All but their standing
+/// is for people.
 #[async_trait]
 pub trait Workers {
     /// A session began. Clears an earlier departure of the same worker.
@@ -45,7 +50,7 @@ pub trait Workers {
     /// A session ended.
     async fn worker_left(&self, id: WorkerId, at: Timestamp, reason: &str) -> Result<(), StorageError>;
 
-    /// What is held against a worker. Nothing is against one that never was here.
+    /// What is held against a worker. Nothing is against one that never was here, or is forgotten.
     async fn worker_standing(&self, id: WorkerId) -> Result<Standing, StorageError>;
 
     /// What is held against a worker from now on; nothing happens for one that never was here.

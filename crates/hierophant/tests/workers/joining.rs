@@ -7,7 +7,7 @@ use std::{
 
 use hierophant_core::FleetSettings;
 use network_lib::{
-    ProofMode,
+    ProofMode, WorkerProfile,
     protocol::{EvictionCode, Instruction, Report},
 };
 use tokio_tungstenite::tungstenite::{Message, http::StatusCode};
@@ -26,6 +26,29 @@ async fn a_worker_of_another_version_is_told_both_versions() {
     let Instruction::Evicted { code, reason } = worker.hear().await else { panic!("it must be refused") };
     assert_eq!(code, Some(EvictionCode::Version));
     assert!(reason.contains("9.9.9") && reason.contains(env!("CARGO_PKG_VERSION")), "{reason}");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_worker_is_turned_away_with_the_remedy_until_the_other_has_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(directory.path()).await;
+    let process = |number| WorkerProfile { instance: Some(number), ..profile(1) };
+    let connected = async || coordinator.facts("/health").await["contemplants"].clone();
+    let mut first = Worker::join_as(&coordinator, process(1), Vec::new()).await;
+    while connected().await == 0 {}
+
+    let mut copy = Worker::dial(&coordinator, 1).await;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    copy.say(Report::Hello { version, profile: process(2), in_hand: Vec::new() }).await;
+    let reason = copy.hear_the_end().await;
+    assert!(reason.ends_with("has this worker's id: in a copied state directory, delete worker.id"), "{reason}");
+
+    // A process that comes back is no copy.
+    let back = Worker::join_as(&coordinator, process(1), Vec::new()).await;
+    assert_eq!(first.hear_the_end().await, "the worker opened a newer session");
+    drop(back);
+    while connected().await != 0 {}
+    Worker::join_as(&coordinator, process(2), Vec::new()).await;
 }
 
 #[tokio::test]

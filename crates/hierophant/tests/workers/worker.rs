@@ -38,6 +38,7 @@ pub(crate) fn profile(n: u8) -> WorkerProfile {
         name: format!("worker {n}"),
         provers: vec![prover],
         magister_drop_endpoint: None,
+        instance: None,
     }
 }
 

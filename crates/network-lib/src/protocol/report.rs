@@ -91,7 +91,8 @@ pub enum Report {
     /// The attempt failed. Told again in each session until the coordinator answers
     /// [`Stored`](super::Instruction::Stored).
     Failed(AttemptId, Fault),
-    /// The worker did not take the attempt in, for this reason. Nothing was done, and nothing is at fault.
+    /// The worker gives the attempt back, for this reason. Nothing was done, and nothing is at fault. After `Accepted` it
+    /// is told again in each session until the coordinator answers [`Stored`](super::Instruction::Stored).
     Declined(AttemptId, String),
     /// No more attempts, please.
     Draining,
@@ -126,6 +127,7 @@ impl From<Report> for Kind {
                 provers: profile.provers.into_iter().map(Into::into).collect(),
                 in_hand: in_hand.into_iter().map(Into::into).collect(),
                 magister_drop_endpoint: profile.magister_drop_endpoint.unwrap_or_default(),
+                instance: profile.instance,
             }),
             Report::Heartbeat => Self::Heartbeat(wire::Heartbeat {}),
             Report::Accepted(attempt) => Self::Accepted(wire::Accepted { attempt: id(attempt) }),
@@ -202,6 +204,9 @@ impl TryFrom<Kind> for Report {
 /// Provers that one worker may have: a machine with more devices runs a second worker.
 const MAX_PROVERS: usize = 64;
 
+/// Longest address of a magister.
+const MAX_ENDPOINT: usize = 2000;
+
 /// Attempts that one worker may have in hand: those running, and those whose proofs wait for delivery.
 const MAX_IN_HAND: usize = 1024;
 
@@ -216,20 +221,18 @@ impl TryFrom<wire::Hello> for Report {
     type Error = ProtocolError;
 
     fn try_from(hello: wire::Hello) -> Result<Self, ProtocolError> {
-        if hello.name.chars().count() > 100 {
-            return Err(ProtocolError::field("name", "longer than 100 characters"));
-        }
         if hello.in_hand.len() > MAX_IN_HAND {
             return Err(ProtocolError::field("in_hand", format!("more than {MAX_IN_HAND}")));
         }
-        let endpoint = hello.magister_drop_endpoint;
+        let endpoint = wire::short("magister_drop_endpoint", hello.magister_drop_endpoint, MAX_ENDPOINT)?;
         Ok(Self::Hello {
-            version: hello.version,
+            version: wire::short("version", hello.version, wire::MAX_NAME)?,
             profile: WorkerProfile {
                 id: wire::bytes("worker_id", &hello.worker_id)?,
-                name: hello.name,
+                name: wire::short("name", hello.name, wire::MAX_NAME)?,
                 provers: provers(hello.provers)?,
                 magister_drop_endpoint: (!endpoint.is_empty()).then_some(endpoint),
+                instance: hello.instance,
             },
             in_hand: hello.in_hand.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })

@@ -31,6 +31,7 @@ fn reports() -> Vec<Report> {
                 name: "Habakkuk".to_owned(),
                 provers: vec![prover()],
                 magister_drop_endpoint: Some("http://magister/drop/1".to_owned()),
+                instance: None,
             },
             in_hand: vec![in_hand(Stage::Proved)],
         },
@@ -83,12 +84,24 @@ fn endings() -> Vec<Report> {
         name: "Habakkuk".to_owned(),
         provers: Vec::new(),
         magister_drop_endpoint: None,
+        instance: None,
     };
     let in_hand = vec![in_hand(Stage::Failed), in_hand(Stage::Working)];
     vec![
         Report::Hello { version: "0.1.0".to_owned(), profile, in_hand },
         Report::Declined(ATTEMPT, "the worker is stopping".to_owned()),
     ]
+}
+
+fn instances() -> Vec<Report> {
+    let profile = WorkerProfile {
+        id: WorkerId::new([2; 16]),
+        name: "Habakkuk".to_owned(),
+        provers: Vec::new(),
+        magister_drop_endpoint: None,
+        instance: Some(0x0102_0304_0506_0708),
+    };
+    vec![Report::Hello { version: "0.1.0".to_owned(), profile, in_hand: Vec::new() }]
 }
 
 fn hints() -> Vec<Instruction> {
@@ -108,7 +121,7 @@ fn evictions() -> Vec<Instruction> {
 
 #[test]
 fn every_message_reads_back_as_it_was_written() {
-    for report in reports().into_iter().chain(endings()) {
+    for report in reports().into_iter().chain(endings()).chain(instances()) {
         assert_eq!(Report::decode(&report.clone().encode()), Ok(report));
     }
     for instruction in instructions().into_iter().chain(hints()).chain(evictions()) {
@@ -123,6 +136,7 @@ fn the_bytes_of_version_1_stay_as_they_are() {
     insta::assert_snapshot!("reports", golden(reports().into_iter().map(Report::encode).collect()));
     insta::assert_snapshot!("instructions", golden(instructions().into_iter().map(Instruction::encode).collect()));
     insta::assert_snapshot!("endings", golden(endings().into_iter().map(Report::encode).collect()));
+    insta::assert_snapshot!("instances", golden(instances().into_iter().map(Report::encode).collect()));
     insta::assert_snapshot!("hints", golden(hints().into_iter().map(Instruction::encode).collect()));
     insta::assert_snapshot!("evictions", golden(evictions().into_iter().map(Instruction::encode).collect()));
 }
@@ -139,6 +153,31 @@ fn a_bad_field_is_named() {
     let short = wire::Report { kind: Some(wire::report::Kind::Accepted(wire::Accepted { attempt: vec![0; 15] })) };
     let error = Report::try_from(short.kind.expect("just set")).expect_err("15 bytes are not an id");
     assert_eq!(error.to_string(), "field attempt: attempt_id must be 16 bytes, not 15");
+}
+
+#[test]
+fn text_without_end_is_refused_in_every_field_that_is_kept() {
+    let long = |most: usize| "x".repeat(most + 1);
+    let said = || wire::Prover { vm: "sp1".to_owned(), backend: "cpu".to_owned(), ..wire::Prover::default() };
+    let hello = || wire::Hello { worker_id: vec![2; 16], ..wire::Hello::default() };
+    let with = |prover| wire::Hello { provers: vec![prover], ..hello() };
+    let table = [
+        ("version", wire::Hello { version: long(100), ..hello() }),
+        ("name", wire::Hello { name: long(100), ..hello() }),
+        ("magister_drop_endpoint", wire::Hello { magister_drop_endpoint: long(2000), ..hello() }),
+        ("vm", with(wire::Prover { vm: long(100), ..said() })),
+        ("backend", with(wire::Prover { backend: long(100), ..said() })),
+        ("device", with(wire::Prover { device: long(200), ..said() })),
+        ("circuit_version", with(wire::Prover { circuit_version: long(100), ..said() })),
+    ];
+    assert!(Report::try_from(with(said())).is_ok());
+    for (field, hello) in table {
+        let error = Report::try_from(hello).expect_err("too long").to_string();
+        assert!(error.starts_with(&format!("field {field}: longer than ")) && error.len() < 100, "{error}");
+    }
+    // What a prover calls its device keeps no worker away.
+    let device = |device: &str| wire::Prover::from(ProverProfile { device: device.to_owned(), ..prover() }).device;
+    assert_eq!((device(&long(200)).len(), device("gpu 0")), (200, "gpu 0".to_owned()));
 }
 
 #[test]

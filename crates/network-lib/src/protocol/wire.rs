@@ -24,6 +24,20 @@ where
     T::try_from(value).map_err(|error| ProtocolError::field(field, error))
 }
 
+/// Refuses text of more than so many characters: what a worker says of itself is kept for as long as it is known.
+pub(super) fn short(field: &'static str, text: String, most: usize) -> Result<String, ProtocolError> {
+    if text.chars().count() > most {
+        return Err(ProtocolError::field(field, format!("longer than {most} characters")));
+    }
+    Ok(text)
+}
+
+/// Longest name of anything that has one.
+pub(super) const MAX_NAME: usize = 100;
+
+/// Longest description of a prover's device.
+const MAX_DEVICE: usize = 200;
+
 pub(super) fn mode(number: i32) -> Result<ProofMode, ProtocolError> {
     ProofMode::from_number(number).ok_or_else(|| ProtocolError::field("mode", format!("{number} is not a proof mode")))
 }
@@ -33,7 +47,8 @@ impl From<ProverProfile> for Prover {
         Self {
             vm: profile.vm.to_string(),
             backend: profile.backend.to_string(),
-            device: profile.device,
+            // For people: better cut than the whole worker refused.
+            device: profile.device.chars().take(MAX_DEVICE).collect(),
             circuit_version: profile.circuit_version.to_string(),
             modes: profile.modes.into_iter().map(ProofMode::number).collect(),
             memory_bytes: profile.memory_bytes,
@@ -48,11 +63,14 @@ impl TryFrom<Prover> for ProverProfile {
         let mut modes = prover.modes.into_iter().map(mode).collect::<Result<Vec<_>, _>>()?;
         modes.sort_unstable();
         modes.dedup();
+        let name = |field, text| short(field, text, MAX_NAME);
         Ok(Self {
-            vm: prover.vm.parse().map_err(|error| ProtocolError::field("vm", error))?,
-            backend: prover.backend.parse().map_err(|error| ProtocolError::field("backend", error))?,
-            device: prover.device,
-            circuit_version: crate::CircuitVersion::new(prover.circuit_version),
+            vm: name("vm", prover.vm)?.parse().map_err(|error| ProtocolError::field("vm", error))?,
+            backend: name("backend", prover.backend)?
+                .parse()
+                .map_err(|error| ProtocolError::field("backend", error))?,
+            device: short("device", prover.device, MAX_DEVICE)?,
+            circuit_version: crate::CircuitVersion::new(name("circuit_version", prover.circuit_version)?),
             modes,
             memory_bytes: prover.memory_bytes,
         })

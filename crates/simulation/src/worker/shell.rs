@@ -188,7 +188,8 @@ impl Shell {
         let Some(line) = self.machine.coordinator.dial(self.machine.index) else { return self.hang_up(None) };
         let (provers, in_hand) = self.hand.open_session();
         let name = format!("worker {}", self.machine.index);
-        let profile = WorkerProfile { id: worker_id(self.machine.index), name, provers, magister_drop_endpoint: None };
+        let id = worker_id(self.machine.index);
+        let profile = WorkerProfile { id, name, provers, magister_drop_endpoint: None, instance: None };
         let hello = Report::Hello { version: CONTEMPLANT_VERSION.to_owned(), profile, in_hand };
         self.machine.world.tell(Event::Said { worker: self.machine.index, kind: "hello", attempt: None });
         let _ = line.up.try_send(hello.encode().into());

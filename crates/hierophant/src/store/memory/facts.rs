@@ -11,8 +11,8 @@ use network_lib::{ArtifactId, AttemptId, Digest, RequestId, WorkerId};
 
 use crate::service::report::proof_artifact;
 use crate::store::{
-    Artifact, AttemptRecord, DepartedWorker, HistoryRow, NewRequest, Program, ProofRecord, RequestFilter, Stats,
-    StorageError, Submitted, WorkerRecord,
+    Artifact, AttemptRecord, DepartedWorker, HistoryRow, MOST_DEPARTED, NewRequest, Program, ProofRecord,
+    RequestFilter, Stats, StorageError, Submitted, WorkerRecord,
 };
 
 #[derive(Debug)]
@@ -213,9 +213,22 @@ impl Facts {
 
     /// A session of a worker began.
     pub fn worker_joined(&mut self, id: WorkerId, name: &str, address: &str, at: Timestamp) {
+        if !self.workers.contains_key(&id) {
+            self.forget_longest_gone();
+        }
         let standing = self.worker_standing(id);
         let visit = Visit { name: name.to_owned(), address: address.to_owned(), joined_at: at, left: None, standing };
         self.workers.insert(id, visit);
+    }
+
+    fn forget_longest_gone(&mut self) {
+        let departed = self.workers.iter().filter_map(|(id, visit)| Some((visit.left.as_ref()?.0, *id)));
+        let mut departed: Vec<_> = departed.collect();
+        departed.sort_unstable();
+        let excess = departed.len().saturating_sub(MOST_DEPARTED as usize);
+        for (_, id) in departed.into_iter().take(excess) {
+            self.workers.remove(&id);
+        }
     }
 
     /// A session of a worker ended.

@@ -12,7 +12,7 @@ use super::{
     rows::{self, Columns, TableRow},
     writer::Written,
 };
-use crate::store::{DepartedWorker, StorageError, WorkerRecord, Workers};
+use crate::store::{DepartedWorker, MOST_DEPARTED, StorageError, WorkerRecord, Workers};
 
 struct DepartedRow {
     id: Vec<u8>,
@@ -104,6 +104,14 @@ impl Workers for SqliteStore {
 
 fn joined(connection: &Connection, id: WorkerId, name: &str, address: &str, at: Timestamp) -> Result<(), StorageError> {
     let upsert = || {
+        if !connection.prepare_cached("SELECT 1 FROM workers WHERE id = ?1")?.exists([id.as_bytes()])? {
+            connection
+                .prepare_cached(
+                    "DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE left_at IS NOT NULL \
+                     ORDER BY left_at DESC, id DESC LIMIT -1 OFFSET ?1)",
+                )?
+                .execute([MOST_DEPARTED])?;
+        }
         connection
             .prepare_cached(
                 "INSERT INTO workers (id, name, address, joined_at) VALUES (?1, ?2, ?3, ?4) \
