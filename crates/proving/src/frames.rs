@@ -30,6 +30,7 @@
 //! → {"type":"verify","id":1,"order":{"verifying_key":"…","vk_hash":"…","proof":"/p","mode":"core","circuit_version":"sp1-v6.1.0","public_values_hash":null,"accept_mock":false}}
 //! ← {"type":"verified","id":1,"verified":{"public_values_hash":"…","is_mock":false}}
 //! ← {"type":"rejected","id":1,"reason":"…"}
+//! ← {"type":"unavailable","id":1,"cause":"…"}
 //! → {"type":"hash_verifying_key","id":2,"verifying_key":"…"}
 //! ← {"type":"key_hashes","id":2,"hashes":{"bn254":"…","field":"…"}}
 //! ```
@@ -153,6 +154,13 @@ pub enum VerifierMessage {
         id: u64,
         /// Why.
         reason: String,
+    },
+    /// Nobody knows whether the proof is good: most likely it could not be read.
+    Unavailable {
+        /// The instruction's id.
+        id: u64,
+        /// Why.
+        cause: String,
     },
     /// The key's hashes.
     KeyHashes {

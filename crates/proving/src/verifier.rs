@@ -1,12 +1,12 @@
 //! The verifier port, and the parent's side of a verifier child.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use network_lib::Fault;
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,12 +29,33 @@ pub enum VerifyError {
         /// Why.
         reason: String,
     },
-    /// Nobody knows: the verifier died, ran out of time or memory, or could not be started. Asking again may help.
+    /// Nobody knows: the verifier could not be started, was stopped, or could not read the proof. Asking again may help.
     #[error("the verifier is not available: {cause}")]
     Unavailable {
         /// Why.
         cause: String,
     },
+    /// Nobody knows: the verifier died at it, or took too long and was killed. Asking again may help; where it does not,
+    /// this proof or key is the cause.
+    #[error("the verifier broke at it: {cause}")]
+    Broken {
+        /// How.
+        cause: String,
+    },
+}
+
+impl VerifyError {
+    /// The proof cannot be read here, which says nothing about it.
+    pub fn unreadable(error: &io::Error) -> Self {
+        Self::Unavailable { cause: format!("the proof cannot be read: {error}") }
+    }
+}
+
+/// Mere words speak against the proof or key.
+impl From<String> for VerifyError {
+    fn from(reason: String) -> Self {
+        Self::Rejected { reason }
+    }
 }
 
 /// Says whether proofs are good.
@@ -49,14 +70,15 @@ pub trait Verifier: Send + Sync {
     /// The hashes of a verifying key, given in bincode.
     ///
     /// # Errors
-    /// [`VerifyError::Rejected`] when it is no verifying key, or [`VerifyError::Unavailable`].
+    /// [`VerifyError::Rejected`] when it is no verifying key, or another [`VerifyError`] when nobody knows.
     async fn hash_verifying_key(&self, verifying_key: Vec<u8>) -> Result<KeyHashes, VerifyError>;
 }
 
 /// How verifier children are looked after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifierSettings {
-    /// Wall-clock time that one answer may take, not counting the wait for a free child. Then the child is killed.
+    /// Wall-clock time that one answer may take, not counting the wait for a free child, and as much again for each
+    /// 64 MiB of the proof. Then the child is killed.
     pub timeout: Duration,
     /// Most writable memory of a child, in bytes (`RLIMIT_DATA`).
     pub memory_bytes: u64,
@@ -77,6 +99,17 @@ impl Default for VerifierSettings {
     }
 }
 
+/// A proof may take the time of one answer once more for each so many bytes: 46 shards of a core proof, each of which
+/// takes less than 0.1 s on an idle machine.
+const BYTES_PER_TIMEOUT: u64 = 64 << 20;
+
+impl VerifierSettings {
+    /// How long the answer about a proof of this size may take.
+    fn time_limit(&self, proof_bytes: u64) -> Duration {
+        self.timeout.saturating_mul(u32::try_from(1 + proof_bytes / BYTES_PER_TIMEOUT).unwrap_or(u32::MAX))
+    }
+}
+
 enum Question {
     Verify { order: Box<VerifyOrder>, reply: oneshot::Sender<Result<Verified, VerifyError>> },
     Hash { verifying_key: Vec<u8>, reply: oneshot::Sender<Result<KeyHashes, VerifyError>> },
@@ -85,7 +118,7 @@ enum Question {
 /// A handle on one or more verifier children, which end with the last handle.
 ///
 /// A child that dies, hangs or speaks garbage is killed; the question that it was at is answered
-/// [`Unavailable`](VerifyError::Unavailable), and the next one gets a new child.
+/// [`Broken`](VerifyError::Broken), and the next one gets a new child.
 #[derive(Debug, Clone)]
 pub struct VerifierChild(mpsc::Sender<Question>);
 
@@ -193,7 +226,9 @@ impl Keeper {
             Question::Verify { reply, .. } if reply.is_closed() => {}
             Question::Hash { reply, .. } if reply.is_closed() => {}
             Question::Verify { order, reply } => {
-                let answer = match self.ask(id, &VerifierInstruction::Verify { id, order: *order }).await {
+                let size = tokio::fs::metadata(&order.proof).await.map_or(0, |metadata| metadata.len());
+                let limit = self.settings.time_limit(size);
+                let answer = match self.ask(id, &VerifierInstruction::Verify { id, order: *order }, limit).await {
                     Ok(VerifierMessage::Verified { verified, .. }) => Ok(verified),
                     Ok(other) => Err(refusal(other)),
                     Err(error) => Err(error),
@@ -201,7 +236,8 @@ impl Keeper {
                 let _ = reply.send(answer); // a caller who left does not mind
             }
             Question::Hash { verifying_key, reply } => {
-                let answer = match self.ask(id, &VerifierInstruction::HashVerifyingKey { id, verifying_key }).await {
+                let instruction = VerifierInstruction::HashVerifyingKey { id, verifying_key };
+                let answer = match self.ask(id, &instruction, self.settings.timeout).await {
                     Ok(VerifierMessage::KeyHashes { hashes, .. }) => Ok(hashes),
                     Ok(other) => Err(refusal(other)),
                     Err(error) => Err(error),
@@ -211,35 +247,37 @@ impl Keeper {
         }
     }
 
-    /// Asks the child; a child that does not answer properly is killed.
-    async fn ask(&mut self, id: u64, instruction: &VerifierInstruction) -> Result<VerifierMessage, VerifyError> {
+    /// Asks the child; a child that does not answer properly within `limit` is killed.
+    async fn ask(
+        &mut self,
+        id: u64,
+        instruction: &VerifierInstruction,
+        limit: Duration,
+    ) -> Result<VerifierMessage, VerifyError> {
         let line = frames::encode(instruction).map_err(|error| VerifyError::Rejected { reason: error.to_string() })?;
-        let until = Instant::now() + self.settings.timeout;
-        let limit = self.settings.timeout.as_millis();
-        let outcome = match self.ready_child().await {
-            Ok(child) => match child.send(line).await {
-                Ok(()) => match timeout_at(until.max(Instant::now()), answer_of(child, id)).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(format!("it gave no answer in {limit} ms and was killed")),
-                },
-                Err(cause) => Err(cause),
+        let child = self.ready_child().await.map_err(|cause| VerifyError::Unavailable { cause })?;
+        // One that does not take the question has broken before it.
+        let outcome = match child.send(line).await {
+            Err(cause) => Err(VerifyError::Unavailable { cause: tidy(cause) }),
+            Ok(()) => match timeout(limit, answer_of(child, id)).await {
+                Ok(Ok(message)) => Ok(message),
+                Ok(Err(cause)) => Err(VerifyError::Broken { cause: tidy(cause) }),
+                Err(_) => {
+                    let cause = format!("it gave no answer in {} ms and was killed", limit.as_millis());
+                    Err(VerifyError::Broken { cause })
+                }
             },
-            Err(cause) => return Err(VerifyError::Unavailable { cause }),
         };
-        match outcome {
-            Ok(message) => {
-                self.back_off.reset();
-                Ok(message)
-            }
-            Err(cause) => {
-                let cause = Fault::worker(cause).cause; // bounded and tidied
-                tracing::warn!(cause, "a verifier failed");
+        match &outcome {
+            Ok(_) => self.back_off.reset(),
+            Err(error) => {
+                tracing::warn!(%error, "a verifier failed");
                 if let Some(child) = self.child.take() {
                     child.kill().await;
                 }
-                Err(VerifyError::Unavailable { cause })
             }
         }
+        outcome
     }
 
     /// The child, started if it is not up.
@@ -283,7 +321,7 @@ impl Keeper {
             Ok(()) => Ok(child),
             Err(cause) => {
                 child.kill().await;
-                Err(Fault::worker(cause).cause)
+                Err(tidy(cause))
             }
         }
     }
@@ -313,6 +351,7 @@ async fn answer_of(child: &mut RunningChild, id: u64) -> Result<VerifierMessage,
     match message {
         VerifierMessage::Verified { id: of, .. }
         | VerifierMessage::Rejected { id: of, .. }
+        | VerifierMessage::Unavailable { id: of, .. }
         | VerifierMessage::KeyHashes { id: of, .. }
             if of == id =>
         {
@@ -325,7 +364,25 @@ async fn answer_of(child: &mut RunningChild, id: u64) -> Result<VerifierMessage,
 /// What an answer that is not the good one means.
 fn refusal(message: VerifierMessage) -> VerifyError {
     match message {
-        VerifierMessage::Rejected { reason, .. } => VerifyError::Rejected { reason: Fault::worker(reason).cause },
+        VerifierMessage::Rejected { reason, .. } => VerifyError::Rejected { reason: tidy(reason) },
+        VerifierMessage::Unavailable { cause, .. } => VerifyError::Unavailable { cause: tidy(cause) },
         other => VerifyError::Unavailable { cause: format!("it gave an answer to another question: {other:?}") },
+    }
+}
+
+/// What a child said, bounded and freed of control characters.
+pub(crate) fn tidy(words: String) -> String {
+    Fault::worker(words).cause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_proof_may_take_longer() {
+        let settings = VerifierSettings::default();
+        let minutes = |bytes| settings.time_limit(bytes).as_secs() / 60;
+        assert_eq!([0, (64 << 20) - 1, 64 << 20, 4 << 30].map(minutes), [1, 1, 2, 65]);
     }
 }

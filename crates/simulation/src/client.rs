@@ -226,7 +226,8 @@ pub(crate) async fn download(world: &World, coordinator: &Coordinator, request: 
             Some((StatusCode::OK, bytes)) => {
                 return world.tell(Event::Downloaded { id: request.id, digest: Some(Digest::of(&bytes)) });
             }
-            Some((StatusCode::NOT_FOUND, _)) => {
+            // Not known, or known and lost.
+            Some((StatusCode::NOT_FOUND | StatusCode::INTERNAL_SERVER_ERROR, _)) => {
                 return world.tell(Event::Downloaded { id: request.id, digest: None });
             }
             Some(_) | None => world.pause(500, 5000).await,

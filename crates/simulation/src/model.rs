@@ -145,7 +145,8 @@ impl Model {
                 }
                 self.workers[*worker].journal.insert(*attempt);
             }
-            Event::Forgotten { worker, attempt } => {
+            // Declined: that it cannot get what it needs is the worker's own word.
+            Event::Forgotten { worker, attempt } | Event::Said { worker, kind: "declined", attempt: Some(attempt) } => {
                 self.workers[*worker].journal.remove(attempt);
             }
             Event::Proving { worker, attempt, request } => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use network_lib::Digest;
 use proving::{
-    KeyHashes, Verified, VerifyOrder,
+    KeyHashes, Verified, VerifyError, VerifyOrder,
     child::{Channel, Verify, serve_verifier},
     mock,
 };
@@ -14,9 +14,9 @@ use proving::{
 struct AcceptMock;
 
 impl Verify for AcceptMock {
-    fn verify(&self, order: &VerifyOrder) -> Result<Verified, String> {
-        let claim = mock::read_claim_file(&order.proof).map_err(|error| format!("cannot read the proof: {error}"))?;
-        claim.ok_or("the proof is not a mock proof")?.check(order)
+    fn verify(&self, order: &VerifyOrder) -> Result<Verified, VerifyError> {
+        let claim = mock::read_claim_file(&order.proof).map_err(|error| VerifyError::unreadable(&error))?;
+        Ok(claim.ok_or_else(|| "the proof is not a mock proof".to_owned())?.check(order)?)
     }
 
     fn hash_verifying_key(&self, verifying_key: &[u8]) -> Result<KeyHashes, String> {

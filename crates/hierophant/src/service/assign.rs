@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hierophant_core::{Event, Happening, QueuedRequest, Request, RequestState};
+use hierophant_core::{Change, Event, Happening, QueuedRequest, Request, RequestState, TransitionError};
 use network_lib::{
     ArtifactId, ArtifactKind, AttemptId, Fault, FaultClass, RequestId, WorkerId, crash_point,
     protocol::{Assignment, Instruction, Next, Source},
@@ -10,6 +10,9 @@ use network_lib::{
 
 use super::{ChangeError, Service};
 use crate::store::StorageError;
+
+/// How long a prover waits with a request whose lease could not be written because the store is not available.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a worker may take to fetch what it needs. It asks again with a fresh hello after that.
 const FETCH_TIME: Duration = Duration::from_hours(24);
@@ -27,6 +30,17 @@ enum ClaimError {
     },
     #[error("artifact {artifact} of request {id} is not in the store any more")]
     ArtifactGone { id: RequestId, artifact: ArtifactId },
+}
+
+impl ClaimError {
+    /// Whether any other request would have fared no better.
+    const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Store { source: StorageError::Unavailable { .. }, .. }
+                | Self::Change(ChangeError::Store { source: StorageError::Unavailable { .. }, .. })
+        )
+    }
 }
 
 impl Service {
@@ -48,10 +62,15 @@ impl Service {
                 if let ClaimError::ArtifactGone { id, artifact } = error {
                     self.give_up(id, artifact).await;
                 }
-                let requeue = self.still_waiting(id).await;
+                let is_passing = error.is_passing();
                 tracing::warn!(request.id = %id, worker.id = %worker, error = &error as &dyn std::error::Error,
                     "a request could not be assigned");
-                self.fleet.send(Event::ClaimFailed { worker, prover, requeue }).await;
+                if is_passing {
+                    // Its prover would get the next one at once, to no better end.
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+                let requeue = self.still_waiting(id).await;
+                self.fleet.send(Event::ClaimFailed { worker, prover, requeue, is_passing }).await;
             }
         }
     }
@@ -168,11 +187,22 @@ impl Service {
     }
 
     /// An attempt is given up: contact with its worker was lost for too long, or the worker does not have it. Should it
-    /// be connected all the same, it is told to stop.
+    /// be connected all the same, it is told to stop. One whose proof is being checked needs its worker no more: whoever
+    /// checks it says what becomes of it.
     pub(crate) async fn lose(&self, attempt: AttemptId, id: RequestId, worker: WorkerId, reason: String) {
+        let policy = self.settings.retry;
+        let fault = Fault::lost(reason.clone());
+        let decide = |request: &Request, now| match request.state {
+            RequestState::Verifying { attempt: checked, .. } if checked == attempt => Err(TransitionError::Known),
+            _ => request.fail(attempt, fault.clone(), &policy, now),
+        };
+        let ended = self.change(id, decide).await;
+        if matches!(ended, Err(ChangeError::Impossible(TransitionError::Known))) {
+            return self.fleet.send(Event::Released { attempt }).await;
+        }
         tracing::warn!(request.id = %id, attempt.id = %attempt, worker.id = %worker, reason, "an attempt was lost");
-        let answer = Some(Instruction::Cancel { attempt, reason: reason.clone() });
-        if let Err(error) = self.end_attempt(id, attempt, worker, Fault::lost(reason), answer).await {
+        let answer = Some(Instruction::Cancel { attempt, reason });
+        if let Err(error) = self.tell_of_end(id, attempt, worker, fault, answer, ended).await {
             tracing::error!(request.id = %id, attempt.id = %attempt, error = &error as &dyn std::error::Error,
                 "an attempt could not be ended; the next comparison of store and fleet will");
         }
@@ -193,7 +223,20 @@ impl Service {
     ) -> Result<(), ChangeError> {
         let policy = self.settings.retry;
         let decide = |request: &Request, now| request.fail(attempt, fault.clone(), &policy, now);
-        let (request, change) = match self.change(id, decide).await {
+        let ended = self.change(id, decide).await;
+        self.tell_of_end(id, attempt, worker, fault, answer, ended).await
+    }
+
+    async fn tell_of_end(
+        &self,
+        id: RequestId,
+        attempt: AttemptId,
+        worker: WorkerId,
+        fault: Fault,
+        answer: Option<Instruction>,
+        ended: Result<(Arc<Request>, Change), ChangeError>,
+    ) -> Result<(), ChangeError> {
+        let (request, change) = match ended {
             Ok(changed) => changed,
             Err(ChangeError::Impossible(_) | ChangeError::Unknown(_)) => {
                 tracing::debug!(request.id = %id, attempt.id = %attempt, "a stale failure was ignored");

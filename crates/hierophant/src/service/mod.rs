@@ -18,7 +18,7 @@ mod submit;
 mod verify;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -75,6 +75,8 @@ pub struct Service {
     pub(crate) settings: Arc<ServiceSettings>,
     /// Attempts whose proofs are being checked by this process.
     pub(crate) verifying: Arc<Mutex<HashSet<AttemptId>>>,
+    /// How many verifiers of this process broke at the proof of an attempt: seldom any.
+    pub(crate) broken: Arc<Mutex<HashMap<AttemptId, u32>>>,
     /// What is held against workers, and not written yet.
     pub(crate) standings: Arc<recover::Standings>,
     /// Verifications and claims that were begun are finished, whoever stops listening for them.
@@ -150,6 +152,7 @@ impl Service {
             ids,
             settings: Arc::new(settings),
             verifying: Arc::default(),
+            broken: Arc::default(),
             standings: Arc::default(),
             tasks,
         }

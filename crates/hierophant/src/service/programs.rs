@@ -183,7 +183,7 @@ impl Service {
             VerifyError::Rejected { reason } => {
                 RegisterError::NotAKey { supported: self.settings.circuit_versions.clone(), reason }
             }
-            VerifyError::Unavailable { .. } => RegisterError::Verifier(error),
+            VerifyError::Unavailable { .. } | VerifyError::Broken { .. } => RegisterError::Verifier(error),
         })?;
         if !hashes.contains(vk_hash.as_bytes()) {
             let (field, bn254) = (Digest::new(hashes.field), Digest::new(hashes.bn254));

@@ -69,7 +69,6 @@ impl Service {
 
     /// Tells the fleet of one open request.
     async fn announce(&self, request: &Arc<Request>) {
-        let (id, deadline) = (request.id, request.spec.deadline);
         let work = QueuedRequest::from(&**request);
         let remember = |Holder { attempt, worker }| Event::Remembered { attempt, work: work.clone(), worker };
         match request.state {
@@ -79,12 +78,12 @@ impl Service {
                     self.fleet.send(remember(holder)).await;
                 }
             }
-            RequestState::Verifying { attempt, worker, hedge } => {
-                self.fleet.send(Event::Watched { request: id, deadline }).await;
-                if let Some(hedge) = hedge {
-                    self.fleet.send(remember(hedge)).await;
+            RequestState::Verifying { attempt, worker, .. } => {
+                for holder in request.state.holders() {
+                    self.fleet.send(remember(holder)).await;
                 }
-                self.check_proof(id, attempt, worker);
+                self.fleet.send(Event::Proved { attempt, worker }).await;
+                self.check_proof(request.id, attempt, worker);
             }
             _ => {}
         }

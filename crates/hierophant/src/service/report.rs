@@ -9,7 +9,10 @@ use network_lib::{
 };
 
 use super::{ChangeError, Service};
-use crate::{artifacts::Announced, store::AttemptRecord};
+use crate::{
+    artifacts::Announced,
+    store::{Artifact, AttemptRecord},
+};
 
 /// How long an upload address is good for. A worker that needs longer is given a fresh one at its next hello.
 const UPLOAD_TIME: Duration = Duration::from_hours(6);
@@ -48,6 +51,7 @@ impl Service {
         let Some(AttemptRecord { request: id, .. }) = self.attempt_of(worker, attempt).await? else { return Ok(()) };
         let found = self.store.request(id).await.map_err(|source| ChangeError::Store { id, source })?;
         let in_hand = InHand { attempt, request: id, prover: 0, stage: Stage::Proved };
+        let is_here = self.is_uploaded(attempt, id).await? == Some(digest);
         let answer = match reconcile(found.as_deref(), worker, &in_hand) {
             Verdict::Deliver => {
                 tracing::info!(request.id = %id, attempt.id = %attempt, worker.id = %worker, size, "a proof is made");
@@ -55,12 +59,15 @@ impl Service {
                     Ok(_) | Err(ChangeError::Impossible(_) | ChangeError::Unknown(_)) => {}
                     Err(error) => return Err(error),
                 }
-                if self.is_uploaded(attempt, id).await?.is_some_and(|uploaded| uploaded == digest) {
+                if is_here {
                     return self.begin_check(id, attempt, worker).await;
                 }
                 self.deliver_instruction(attempt, Some(Announced { digest, size }))
             }
-            Verdict::Continue | Verdict::Resume | Verdict::Keep => return Ok(()),
+            // It is being checked, unless it was lost here before that.
+            Verdict::Continue if is_here => return Ok(()),
+            Verdict::Continue => self.deliver_instruction(attempt, Some(Announced { digest, size })),
+            Verdict::Resume | Verdict::Keep => return Ok(()),
             Verdict::Forget => Instruction::Stored(attempt),
             Verdict::Stop(reason) => Instruction::Cancel { attempt, reason: reason.to_owned() },
         };
@@ -74,6 +81,12 @@ impl Service {
         Instruction::Deliver { attempt, url: self.capabilities.put_path(proof_artifact(attempt), announced, expires) }
     }
 
+    /// The same for a proof that was announced before, of which the row is all that may be left.
+    pub(super) async fn deliver_again(&self, attempt: AttemptId) -> Instruction {
+        let row = self.store.artifact(proof_artifact(attempt)).await.ok().flatten();
+        self.deliver_instruction(attempt, row.map(|row| Announced { digest: row.digest, size: row.size }))
+    }
+
     /// A worker says that it uploaded a proof: it is checked, whether its attempt holds the request or not.
     async fn delivered(&self, worker: WorkerId, attempt: AttemptId) -> Result<(), ChangeError> {
         let Some(AttemptRecord { request: id, .. }) = self.attempt_of(worker, attempt).await? else { return Ok(()) };
@@ -81,15 +94,18 @@ impl Service {
             return self.begin_check(id, attempt, worker).await;
         }
         tracing::warn!(attempt.id = %attempt, worker.id = %worker, "a proof was announced and is not here");
-        // What it announced is not remembered. It sends all of it again.
-        self.fleet.instruct(worker, self.deliver_instruction(attempt, None)).await;
+        self.fleet.instruct(worker, self.deliver_again(attempt).await).await;
         Ok(())
     }
 
-    /// The digest of an attempt's proof, if it is here.
+    /// The digest of an attempt's proof, if it is here: its row, and a file of that size.
     async fn is_uploaded(&self, attempt: AttemptId, id: RequestId) -> Result<Option<Digest>, ChangeError> {
-        let row = self.store.artifact(proof_artifact(attempt)).await;
-        Ok(row.map_err(|source| ChangeError::Store { id, source })?.map(|artifact| artifact.digest))
+        let artifact = proof_artifact(attempt);
+        let row = self.store.artifact(artifact).await.map_err(|source| ChangeError::Store { id, source })?;
+        let Some(Artifact { digest, size, .. }) = row else { return Ok(None) };
+        // A disk that does not answer has it not.
+        let stamp = self.artifacts.stamp(artifact).await.ok().flatten();
+        Ok(stamp.filter(|stamp| stamp.size == size).map(|_| digest))
     }
 
     /// Marks the request as being checked, when the attempt holds it, and begins the check.

@@ -4,7 +4,7 @@
 //! What is listed is a proposal: whatever is deleted is looked at again, while nobody may bring it.
 //!
 //! When most of one side has no counterpart, this is no crash: a disk is not mounted, or the database is an old copy.
-//! Then nothing is touched.
+//! Then nothing is touched. A few files without rows are removed whatever their share, since a crash leaves those.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ const YOUNG: Duration = Duration::from_hours(1);
 /// Rows that are read at once.
 const ROWS: u32 = 1000;
 
-/// So few without a counterpart are mended whatever their share.
+/// So few files without a row are removed whatever their share.
 pub(super) const FEW: usize = 16;
 
 /// Why rows and files were not compared to the end.
@@ -30,7 +30,8 @@ pub(super) const FEW: usize = 16;
 pub(crate) enum CompareError {
     #[error(
         "{lost} of {rows} artifacts in the database have no file: is the artifact directory the right one, and its disk \
-         mounted? Nothing was changed; a start with the right directory mends it"
+         mounted? Nothing was changed; a start with the right directory mends it. If the files are gone for good, start \
+         with a data_directory of its own: this database is of no use without them"
     )]
     WrongFiles { lost: usize, rows: usize },
     #[error(
@@ -76,19 +77,13 @@ impl Upkeep {
     }
 
     pub(crate) async fn compare(&self) -> Result<Compared, CompareError> {
+        // Rows first: what is brought meanwhile has its file before its row.
+        let rows = self.rows().await?;
         let mut files = self.files.list().await?;
         let count = files.len();
-        let (mut rows, mut missing) = (0, Vec::new());
-        let mut after = None;
-        loop {
-            let page = self.store.recorded_artifacts(after, ROWS).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(*last);
-            rows += page.len();
-            missing.extend(page.into_iter().filter(|id| files.remove(id).is_none()));
-        }
-        if is_most(missing.len(), rows) {
-            return Err(CompareError::WrongFiles { lost: missing.len(), rows });
+        let missing: Vec<_> = rows.iter().copied().filter(|id| files.remove(id).is_none()).collect();
+        if missing.len() > rows.len() / 2 {
+            return Err(CompareError::WrongFiles { lost: missing.len(), rows: rows.len() });
         }
         let mut compared = Compared::default();
         for id in missing {
@@ -100,11 +95,22 @@ impl Upkeep {
         #[expect(clippy::disallowed_methods, reason = "compared with what the file system wrote")]
         let now = SystemTime::now();
         files.retain(|_, written| now.duration_since(*written).unwrap_or_default() >= YOUNG);
-        if is_most(files.len(), count) {
+        if files.len() > FEW && files.len() > count / 2 {
             return Err(CompareError::WrongRows { unknown: files.len(), files: count });
         }
         compared.unknown = self.remove_unknown(files).await?;
         Ok(compared)
+    }
+
+    async fn rows(&self) -> Result<Vec<ArtifactId>, StorageError> {
+        let mut rows = Vec::new();
+        loop {
+            let page = self.store.recorded_artifacts(rows.last().copied(), ROWS).await?;
+            if page.is_empty() {
+                return Ok(rows);
+            }
+            rows.extend(page);
+        }
     }
 
     /// Removes an artifact's row if its file is gone; whether it was.
@@ -132,8 +138,4 @@ impl Upkeep {
         }
         Ok(removed)
     }
-}
-
-fn is_most(some: usize, of: usize) -> bool {
-    some > FEW && some > of / 2
 }

@@ -20,7 +20,10 @@ use hierophant::{
 };
 use hierophant_core::{FleetSettings, Request, RequestState, Requester, RetryPolicy, Timestamp, Variant};
 use network_lib::{ArtifactId, ArtifactKind, CircuitVersion, Digest, ProofMode, RequestId};
-use proving::testing::{CIRCUIT_VERSION, TestVerifier, key_hashes};
+use proving::{
+    Verifier,
+    testing::{CIRCUIT_VERSION, TestVerifier, key_hashes},
+};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -49,9 +52,18 @@ impl Coordinator {
     }
 
     pub(crate) async fn start_with(directory: &Path, fleet_settings: FleetSettings, token: Option<&str>) -> Self {
+        Self::start_on(directory, fleet_settings, token, Arc::new(TestVerifier), Arc::new(SystemClock::new())).await
+    }
+
+    pub(crate) async fn start_on(
+        directory: &Path,
+        fleet_settings: FleetSettings,
+        token: Option<&str>,
+        verifier: Arc<dyn Verifier>,
+        clock: SharedClock,
+    ) -> Self {
         let store: SharedStore =
             Arc::new(SqliteStore::open(&directory.join("store.sqlite"), &Settings::default()).unwrap());
-        let clock: SharedClock = Arc::new(SystemClock::new());
         let (fleet, inbox) = FleetHandle::new();
         let tasks = TaskTracker::new();
         let settings = ServiceSettings {
@@ -66,7 +78,7 @@ impl Coordinator {
             store: Arc::clone(&store),
             artifacts: Arc::new(DiskArtifacts::open(directory.join("artifacts"), 0).unwrap()),
             capabilities: Capabilities::new([7; 32]),
-            verifier: Arc::new(TestVerifier),
+            verifier,
             fleet,
             clock: Arc::clone(&clock),
             ids: Arc::new(RandomIds),

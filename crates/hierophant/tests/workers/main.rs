@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod checking;
 mod coordinator;
 mod delivering;
 mod failing;

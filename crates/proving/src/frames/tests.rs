@@ -109,6 +109,10 @@ fn the_frames_of_a_verifier_are_these_bytes() {
         r#"{"type":"rejected","id":1,"reason":"\"so\""}"#,
     );
     is_written(
+        &VerifierMessage::Unavailable { id: 1, cause: "no".into() },
+        r#"{"type":"unavailable","id":1,"cause":"no"}"#,
+    );
+    is_written(
         &VerifierMessage::KeyHashes { id: 1, hashes: KeyHashes { bn254: [1; 32], field: [2; 32] } },
         r#"{"type":"key_hashes","id":1,"hashes":{"bn254":"0101010101010101010101010101010101010101010101010101010101010101","field":"0202020202020202020202020202020202020202020202020202020202020202"}}"#,
     );

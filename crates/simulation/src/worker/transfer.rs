@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::{coordinator::Coordinator, event::WorkerIndex, network::Network, world::World};
 
-/// As contemplant's `Patience`: about four minutes of trouble are sat out.
+/// As contemplant's `Patience`: about four minutes of trouble make a round of tries.
 const TRIES: usize = 12;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -52,25 +52,32 @@ impl Transfers {
         Some(answer)
     }
 
-    async fn patiently(&self, method: Method, url: &str, body: Bytes) -> Result<Bytes, String> {
+    /// A round of tries. Without an answer that is final there is no status.
+    async fn patiently(&self, method: Method, url: &str, body: Bytes) -> Result<Bytes, Option<StatusCode>> {
         let mut wait = FIRST_WAIT;
         for _ in 0..TRIES {
             match self.exchange(&method, url, body.clone()).await {
                 Some((status, bytes)) if status.is_success() => return Ok(bytes),
                 Some((status, _)) if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                    return Err(format!("the server answered {status}"));
+                    return Err(Some(status));
                 }
                 Some(_) | None => {}
             }
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
-        Err("no answer".to_owned())
+        Err(None)
     }
 
-    /// Downloads what `source` names, whole.
+    /// Downloads what `source` names, whole, however long that takes.
     pub(crate) async fn download(&self, source: &Source) -> Result<Bytes, Fault> {
-        let bytes = self.patiently(Method::GET, &source.url, Bytes::new()).await.map_err(Fault::worker)?;
+        let bytes = loop {
+            match self.patiently(Method::GET, &source.url, Bytes::new()).await {
+                Ok(bytes) => break bytes,
+                Err(Some(status)) => return Err(Fault::lost(format!("the server answered {status}"))),
+                Err(None) => {}
+            }
+        };
         if Digest::of(&bytes) == source.digest { Ok(bytes) } else { Err(Fault::worker("a download is damaged")) }
     }
 
