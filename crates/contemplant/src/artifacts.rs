@@ -10,7 +10,7 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::StreamExt as _;
-use network_lib::{Digest, Hasher, protocol::Source};
+use network_lib::{Digest, FaultClass, Hasher, protocol::Source};
 use reqwest::{StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
@@ -35,12 +35,13 @@ pub struct Patience {
     pub first_wait: Duration,
     /// The longest wait between two tries.
     pub longest_wait: Duration,
-    /// Tries in a row that may bring nothing new.
+    /// Tries in a row that may bring nothing new. Past them, what is fetched ahead is left to its attempt, a delivery asks
+    /// for another address, and the fetch of an attempt says why it gets nowhere and goes on.
     pub fruitless_tries: usize,
 }
 
 impl Default for Patience {
-    /// About four minutes of trouble are sat out, which is longer than a restart of the coordinator.
+    /// About four minutes of trouble make a round of tries, which is longer than a restart of the coordinator.
     fn default() -> Self {
         Self {
             silence: Duration::from_mins(1),
@@ -121,13 +122,25 @@ pub enum TransferError {
 }
 
 impl TransferError {
-    /// Whether this machine's disk is at fault.
-    pub fn is_of_disk(&self) -> bool {
-        matches!(self, Self::Disk(_))
+    /// Whose fault it is that an attempt does not get its program or input.
+    pub fn class(&self) -> FaultClass {
+        match self {
+            Self::Disk(_) => FaultClass::Resources,
+            // What came whole was damaged twice.
+            Self::Digest { .. } => FaultClass::Worker,
+            // The coordinator's or the network's: nothing is known against this worker.
+            Self::Address { .. }
+            | Self::Refused { .. }
+            | Self::Connection(_)
+            | Self::Silence(_)
+            | Self::Cut { .. }
+            | Self::Offset { .. }
+            | Self::TooLong { .. } => FaultClass::Lost,
+        }
     }
 
     /// Whether the same may work a little later.
-    fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Connection(_) | Self::Silence(_) | Self::Cut { .. } | Self::Offset { .. } => true,
             Self::Refused { status, .. } => {
@@ -137,6 +150,8 @@ impl TransferError {
                         StatusCode::REQUEST_TIMEOUT
                             | StatusCode::TOO_MANY_REQUESTS
                             | StatusCode::TOO_EARLY
+                            // A part that is of no use.
+                            | StatusCode::PARTIAL_CONTENT
                             | StatusCode::RANGE_NOT_SATISFIABLE
                     )
             }
@@ -173,6 +188,11 @@ impl ArtifactClient {
         Ok(Self { http, base, token, patience })
     }
 
+    /// The longest wait between two tries.
+    pub(crate) const fn longest_wait(&self) -> Duration {
+        self.patience.longest_wait
+    }
+
     /// Makes sure that `target` has the bytes of `source`, which may be there already in whole or, under
     /// `<target>.part`, in part. Whatever is there is checked against the digest before it counts.
     ///
@@ -180,7 +200,7 @@ impl ArtifactClient {
     /// recognises.
     ///
     /// # Errors
-    /// [`TransferError`], after as many fruitless tries as [`Patience`] has.
+    /// [`TransferError`], where the trouble may pass after as many fruitless tries as [`Patience`] has.
     pub async fn download(&self, source: &Source, target: &Path) -> Result<(), TransferError> {
         let url = self.resolve(&source.url)?;
         if is_whole(target.to_owned(), source).await? {
@@ -360,7 +380,7 @@ async fn refused(response: reqwest::Response) -> TransferError {
     TransferError::Refused { status, reason: readable(&body) }
 }
 
-/// What a server says, as one line for people.
+/// What a server or a child says, as one line for people.
 pub(crate) fn readable(body: &[u8]) -> String {
     let body = &body[..body.len().min(MAX_REASON_BYTES)];
     let text = String::from_utf8_lossy(body).replace(char::is_control, " ");

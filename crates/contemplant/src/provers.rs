@@ -84,14 +84,14 @@ impl ProverPort {
     }
 }
 
-/// What is said of a prover that is not ready: it holds its place in the list, and can prove nothing.
+/// What is said of a prover that is not ready: it holds its place in the list, and can prove nothing. The agent adds why.
 pub fn placeholder(config: &ProverConfig) -> ProverProfile {
     ProverProfile {
         vm: config.vm,
         backend: config.backend,
         device: match &config.program {
-            ProverProgram::Gpu(gpu) => format!("gpu {} (starting)", gpu.device),
-            _ => format!("{} (starting)", config.backend),
+            ProverProgram::Gpu(gpu) => format!("gpu {}", gpu.device),
+            _ => config.backend.to_string(),
         },
         circuit_version: CircuitVersion::new(""),
         modes: Vec::new(),

@@ -105,18 +105,18 @@ async fn too_little_shared_memory_is_told_with_the_remedy() {
     let order = order(&folder, "unruly", &input(2)); // reads memory, all of which is traced
     let fault = Executor::start(&command, &order, PATIENCE).await.unwrap().finish().await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Resources, "{fault}");
-    assert!(fault.cause.contains("/dev/shm is full (docker: --shm-size)"), "{fault}");
+    assert!(fault.cause.contains("/dev/shm is full or missing: give it more room (docker: --shm-size)"), "{fault}");
 }
 
 #[tokio::test]
-async fn a_full_disk_of_the_executor_is_not_the_guests_fault() {
+async fn a_full_disk_of_the_executor_is_told_with_the_remedy() {
     let folder = TempDir::new().unwrap();
     let full = "mount -t tmpfs -o size=16k tmpfs /mnt && export TMPDIR=/mnt && head -c 1m /dev/zero >/mnt/full";
     let command = with_mounts(&format!("{{ {full}; true; }}"));
     let order = order(&folder, "fibonacci", &input(20));
     let fault = Executor::start(&command, &order, PATIENCE).await.unwrap().finish().await.unwrap_err();
-    assert_ne!(fault.class, FaultClass::Guest, "{fault}");
-    assert!(fault.cause.contains("No space left on device"), "{fault}");
+    assert_eq!(fault.class, FaultClass::Resources, "{fault}");
+    assert!(fault.cause.contains("a disk is full: make room"), "{fault}");
 }
 
 #[tokio::test]

@@ -20,12 +20,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ahead::{self, Ahead, NextRound},
+    fetching::Fetch,
     hand::{Effect, Event, Hand},
     handle::{AgentHandle, Link, Message},
-    room::{self, RoomWatch},
+    room::RoomWatch,
 };
 use crate::{
-    artifacts::{ArtifactClient, Delivery, Proof, TransferError},
+    artifacts::{ArtifactClient, Delivery, Proof},
     failure::chain,
     inputs::InputCache,
     journal::{Journal, Record, Stage},
@@ -98,6 +99,7 @@ impl Agent {
             hand: Hand::new(parts.records, placeholders),
             room: RoomWatch::new(parts.journal.root().to_owned(), parts.inputs.clone(), parts.min_free_disk),
             identity: parts.identity,
+            instance: rand::random(),
             journal: parts.journal,
             artifacts: parts.artifacts,
             programs: parts.programs,
@@ -156,6 +158,8 @@ struct Transfer {
 struct Actor {
     hand: Hand,
     identity: Identity,
+    /// Tells this process from another one with the same identity, as of a copied state directory.
+    instance: u64,
     journal: Journal,
     artifacts: ArtifactClient,
     programs: ProgramCache,
@@ -231,6 +235,7 @@ impl Actor {
                         name: self.identity.name.clone(),
                         provers,
                         magister_drop_endpoint: self.identity.magister_drop_endpoint.clone(),
+                        instance: Some(self.instance),
                     },
                     in_hand,
                 };
@@ -437,35 +442,17 @@ impl Actor {
         let attempt = assignment.attempt;
         self.ahead.interrupt();
         let Transfer { number: transfer, stop, .. } = self.begin_transfer(attempt, true);
-        let files = self.journal.files(attempt);
-        let (artifacts, programs, inputs) = (self.artifacts.clone(), self.programs.clone(), self.inputs.clone());
-        let (outcomes, min_free_disk) = (self.outcomes.clone(), self.min_free_disk);
+        let fetch = Fetch {
+            files: self.journal.files(attempt),
+            assignment,
+            artifacts: self.artifacts.clone(),
+            programs: self.programs.clone(),
+            inputs: self.inputs.clone(),
+            min_free_disk: self.min_free_disk,
+        };
+        let outcomes = self.outcomes.clone();
         self.tracker.spawn(stop.run_until_cancelled_owned(async move {
-            let fetched = async {
-                let given = inputs.give(&assignment.stdin, &files.stdin).await;
-                let is_here = given.unwrap_or_else(|error| {
-                    tracing::warn!(attempt.id = %attempt, "An input that was fetched ahead cannot be used: {error}");
-                    false
-                });
-                let stdin_size = if is_here { 0 } else { assignment.stdin.size };
-                let bytes = assignment.program.size.saturating_add(stdin_size).saturating_add(min_free_disk);
-                room::make(files.directory, &inputs, bytes).await?;
-                let (program, ()) = tokio::try_join!(
-                    async {
-                        let fetched = programs.fetch(&artifacts, &assignment.program).await;
-                        fetched.map_err(|error| fetch_fault("program", &error))
-                    },
-                    async {
-                        if is_here {
-                            return Ok(());
-                        }
-                        let fetched = artifacts.download(&assignment.stdin, &files.stdin).await;
-                        fetched.map_err(|error| fetch_fault("input", &error))
-                    }
-                )?;
-                Ok(program)
-            };
-            let outcome = fetched.await;
+            let outcome = fetch.run().await;
             // Without a reader the agent has ended, and there is nobody to tell.
             drop(outcomes.send(Outcome::Fetched { attempt, transfer, outcome }).await);
         }));
@@ -505,11 +492,6 @@ fn answer_all(waiting: &mut Vec<oneshot::Sender<()>>) {
     for answer in waiting.drain(..) {
         answer.send(()).ok();
     }
-}
-
-fn fetch_fault(what: &str, error: &TransferError) -> Fault {
-    let cause = format!("could not get the {what}: {}", chain(error));
-    if error.is_of_disk() { Fault::resources(cause) } else { Fault::worker(cause) }
 }
 
 /// Runs what blocks on the disk where blocking is fine.

@@ -13,13 +13,16 @@ use std::{
 };
 
 use network_lib::{
-    AttemptId, Backend, CircuitVersion, Digest, Fault, ProverProfile,
+    AttemptId, Backend, CircuitVersion, Digest, Fault, FaultClass, ProverProfile,
     protocol::{self, Assignment, Execution, InHand, Progress, Report},
 };
 use proving::ProverReport;
 use tokio::time::Instant;
 
-use crate::journal::{Record, Stage};
+use crate::{
+    artifacts::readable,
+    journal::{Record, Stage},
+};
 
 /// Attempts that are held at most. The protocol lets a `Hello` list 1024; this leaves room.
 const MAX_ATTEMPTS: usize = 512;
@@ -28,6 +31,13 @@ const MAX_ATTEMPTS: usize = 512;
 const MAX_WAITING: usize = 4;
 /// Refusals that wait to be told; without a session there is nobody who could assign more.
 const MAX_DECLINED: usize = 64;
+/// Times in a row that a prover is not available after which attempts for it are given back. Once is the end of a child
+/// that was up, as with a cancelled attempt, and once something may happen to the next one while it starts; a start that
+/// only takes long is none. A third time says that it does not come up.
+const MAX_SETBACKS: u32 = 3;
+/// Characters that are told of why a prover does not come up: with the name of its device they are what the protocol
+/// takes. The log has them all.
+const MAX_WHY: usize = 160;
 /// Progress is told at most this often per attempt.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -143,12 +153,19 @@ struct Attempt {
 /// One prover.
 #[derive(Debug)]
 struct Slot {
-    /// What is said of it while it is not ready: its place in the list, and no proof mode.
+    /// What is said of it while it is not ready, and then why: its place in the list, and no proof mode.
     placeholder: ProverProfile,
     /// What it says of itself, while it is ready.
     ready: Option<ProverProfile>,
     /// Counts the times that it became ready.
     readiness: u64,
+    /// Counts the times that it was not available since it was last ready.
+    setbacks: u32,
+    /// Why it was not, the last time.
+    cause: String,
+    /// Why it does not come up, as people are told. It stays as it was first put until the prover is ready, since the
+    /// coordinator takes every change for a start of which something may come.
+    given_up: Option<String>,
     /// The attempt that it works on, or is stopping.
     occupant: Option<AttemptId>,
     waiting: VecDeque<AttemptId>,
@@ -176,6 +193,9 @@ impl Hand {
             placeholder,
             ready: None,
             readiness: 0,
+            setbacks: 0,
+            cause: String::new(),
+            given_up: None,
             occupant: None,
             waiting: VecDeque::new(),
         });
@@ -213,8 +233,11 @@ impl Hand {
     /// The provers in the order of their indices. One that is not ready has no proof modes, so that nothing is
     /// assigned to it, and keeps its place, so that the indices stay what they are. While the disk is full none is ready.
     pub fn provers(&self) -> Vec<ProverProfile> {
-        let ready = |slot: &Slot| slot.ready.as_ref().filter(|_| !self.is_full).unwrap_or(&slot.placeholder).clone();
-        self.slots.iter().map(ready).collect()
+        let told = |slot: &Slot| match &slot.ready {
+            Some(profile) if !self.is_full => profile.clone(),
+            Some(_) | None => slot.absent(),
+        };
+        self.slots.iter().map(told).collect()
     }
 
     /// What a `Hello` says of the attempts. From here on the coordinator knows the provers.
@@ -436,12 +459,23 @@ impl Hand {
                 tracing::info!(prover, device = %profile.device, circuit = %profile.circuit_version, "A prover is ready");
                 slot.ready = Some(profile);
                 slot.readiness += 1;
+                slot.setbacks = 0;
+                slot.given_up = None;
                 self.start_next(prover)
             }
             ProverReport::Unavailable { cause } => {
-                tracing::warn!(prover, "A prover is not available: {cause}");
                 slot.ready = None;
-                Vec::new()
+                slot.setbacks += 1;
+                if slot.setbacks == MAX_SETBACKS {
+                    let what = "A prover does not come up, and attempts for it are given back until it does";
+                    tracing::error!(prover, "{what}; contemplant doctor may know more: {cause}");
+                    let why: String = readable(cause.as_bytes()).chars().take(MAX_WHY).collect();
+                    slot.given_up = Some(format!("not available: {why}"));
+                } else {
+                    tracing::warn!(prover, "A prover is not available: {cause}");
+                }
+                slot.cause = cause;
+                self.start_next(prover)
             }
             ProverReport::Progress { attempt, progress } => {
                 if let Some(attempt) = self.proving(prover, attempt) {
@@ -545,11 +579,18 @@ impl Hand {
         stop.into_iter().chain([Effect::Write(Box::new(record))]).collect()
     }
 
-    /// Gives the prover its next attempt, if it is ready and free.
+    /// Gives the prover its next attempt, if it is ready and free. Those of one that does not come up fail: the
+    /// coordinator gives them to others.
     fn start_next(&mut self, prover: usize) -> Vec<Effect> {
         let mut effects = Vec::new();
         loop {
             let Some(slot) = self.slots.get_mut(prover) else { return effects };
+            if slot.given_up.is_some() {
+                let Some(id) = slot.waiting.pop_front() else { return effects };
+                let fault = Fault::worker(format!("prover {prover} does not come up: {}", slot.cause));
+                effects.extend(self.fail(id, fault));
+                continue;
+            }
             let (Some(profile), None) = (&slot.ready, slot.occupant) else { return effects };
             let Some(id) = slot.waiting.pop_front() else { return effects };
             let Some(attempt) = self.attempts.get_mut(&id) else { continue };
@@ -600,6 +641,14 @@ impl Hand {
     }
 }
 
+impl Slot {
+    /// What is said of it while it is not ready.
+    fn absent(&self) -> ProverProfile {
+        let why = self.given_up.as_deref().unwrap_or("starting");
+        ProverProfile { device: format!("{} ({why})", self.placeholder.device), ..self.placeholder.clone() }
+    }
+}
+
 impl Attempt {
     fn take_report(&mut self, now: Instant) -> Option<Report> {
         let id = self.record.attempt();
@@ -615,7 +664,11 @@ impl Attempt {
         if std::mem::take(&mut due.failed)
             && let Phase::Failed(fault) = &self.phase
         {
-            return Some(Report::Failed(id, fault.clone()));
+            return Some(match fault.class {
+                // Nobody is to blame. The coordinator ends it like an attempt that was never taken in.
+                FaultClass::Lost => Report::Declined(id, fault.cause.clone()),
+                FaultClass::Guest | FaultClass::Resources | FaultClass::Worker => Report::Failed(id, fault.clone()),
+            });
         }
         if std::mem::take(&mut due.proved)
             && let Stage::Proved { digest, size } = self.record.stage

@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) cuts: VecDeque<usize>,
     /// `Range` of every GET, by name.
     pub(crate) ranges: Vec<(String, Option<String>)>,
+    /// Answers to the next GETs, before they are served.
+    pub(crate) troubles: VecDeque<StatusCode>,
     /// `Authorization` of every request.
     pub(crate) authorizations: Vec<Option<String>>,
     /// Answers to the next PUTs, before they count.
@@ -256,6 +258,9 @@ impl Shared {
 async fn give(State(shared): State<Shared>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     shared.note(&headers);
     let mut facts = shared.facts.lock().unwrap();
+    if let Some(status) = facts.troubles.pop_front() {
+        return (status, "not now").into_response();
+    }
     let range = headers.get(header::RANGE).map(|range| range.to_str().unwrap().to_owned());
     facts.ranges.push((name.clone(), range.clone()));
     let Some(bytes) = facts.artifacts.get(&name).cloned() else {

@@ -103,6 +103,18 @@ async fn failure(session: &mut Session) -> Fault {
     fault
 }
 
+/// Why the next attempt is given back for which nobody is to blame; that is answered as recorded.
+async fn declined(session: &mut Session) -> String {
+    let declined = |report: &Report| match report {
+        Report::Declined(attempt, cause) => Some((*attempt, cause.clone())),
+        Report::Failed(_, fault) => panic!("{fault}"),
+        _ => None,
+    };
+    let (attempt, cause) = session.until(declined).await;
+    session.say(Instruction::Stored(attempt)).await;
+    cause
+}
+
 /// Waits until the worker has taken in all that was said before.
 async fn settled(coordinator: &Coordinator, session: &mut Session) {
     let assignment = coordinator.assignment(99, "guest settled");
@@ -235,7 +247,7 @@ pub(crate) async fn a_download_goes_on_where_the_connection_was_cut() {
     worker.stop().await;
 }
 
-pub(crate) async fn an_input_with_another_digest_fails_the_attempt() {
+pub(crate) async fn an_input_that_is_not_the_one_that_was_announced_ends_the_attempt() {
     let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
     let worker = Worker::start(&coordinator, state.path());
     let (mut session, _) = coordinator.welcomed_session().await;
@@ -248,14 +260,16 @@ pub(crate) async fn an_input_with_another_digest_fails_the_attempt() {
     let mut assignment = coordinator.assignment(2, "prove 1");
     assignment.stdin.size -= 1;
     session.assign(&assignment).await;
-    let fault = failure(&mut session).await;
-    assert_eq!(fault.cause, "could not get the input: there are more bytes than the 6 that were announced");
+    assert_eq!(
+        declined(&mut session).await,
+        "could not get the input: there are more bytes than the 6 that were announced"
+    );
     settled(&coordinator, &mut session).await;
     assert!(!files(&state, 1).exists() && !files(&state, 2).exists());
     worker.stop().await;
 }
 
-pub(crate) async fn an_artifact_that_is_not_there_fails_the_attempt_with_the_servers_words() {
+pub(crate) async fn an_artifact_that_is_not_there_is_nobodys_fault_and_told_with_the_servers_words() {
     let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
     let worker = Worker::start(&coordinator, state.path());
     let (mut session, _) = coordinator.welcomed_session().await;
@@ -263,9 +277,30 @@ pub(crate) async fn an_artifact_that_is_not_there_fails_the_attempt_with_the_ser
     coordinator.facts().artifacts.remove("program_1");
     session.assign(&assignment).await;
     assert_eq!(
-        failure(&mut session).await,
-        Fault::worker("could not get the program: the server answered 404 Not Found: there is no such artifact")
+        declined(&mut session).await,
+        "could not get the program: the server answered 404 Not Found: there is no such artifact"
     );
+    settled(&coordinator, &mut session).await;
+    assert!(!files(&state, 1).exists());
+    worker.stop().await;
+}
+
+pub(crate) async fn a_fetch_outlasts_the_troubles_of_its_server() {
+    let (mut coordinator, state) = (Coordinator::start().await, TempDir::new().unwrap());
+    let worker = Worker::start(&coordinator, state.path());
+    let (mut session, _) = coordinator.welcomed_session().await;
+    let passing = [
+        StatusCode::INTERNAL_SERVER_ERROR,
+        StatusCode::GATEWAY_TIMEOUT,
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::TOO_EARLY,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    // More in a row than program and input together have tries that may bring nothing.
+    coordinator.facts().troubles.extend(passing.repeat(4));
+    session.assign(&coordinator.assignment(1, "prove 1")).await;
+    session.proved(1).await;
+    assert!(coordinator.facts().troubles.is_empty());
     worker.stop().await;
 }
 

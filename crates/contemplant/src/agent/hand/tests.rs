@@ -43,6 +43,15 @@ fn ready() -> Event {
     Event::Prover { prover: 0, report: ProverReport::Ready(profile(&[ProofMode::Core])) }
 }
 
+fn unavailable(cause: &str) -> Event {
+    Event::Prover { prover: 0, report: ProverReport::Unavailable { cause: cause.to_owned() } }
+}
+
+/// What is said of a prover that is not ready.
+fn starting() -> ProverProfile {
+    ProverProfile { device: "test (starting)".to_owned(), ..profile(&[]) }
+}
+
 fn fetched(attempt: u8) -> Event {
     Event::Fetched { attempt: id(attempt), outcome: Ok(()) }
 }
@@ -166,11 +175,67 @@ fn an_order_that_met_a_dying_child_is_given_again_when_the_child_is_back() {
     hand.apply(fetched(1));
     let not_taken = |readiness| Event::NotTaken { prover: 0, attempt: id(1), readiness, fault: None };
     assert_eq!(names(&hand.apply(not_taken(1))), [""; 0]);
-    hand.apply(Event::Prover { prover: 0, report: ProverReport::Unavailable { cause: "died".to_owned() } });
+    hand.apply(unavailable("died"));
     assert_eq!(names(&hand.apply(ready())), ["write proving", "prove"]);
     // This time the news of the restart came first.
     hand.apply(ready());
     assert_eq!(names(&hand.apply(not_taken(2))), ["write proving", "prove"]);
+}
+
+#[test]
+fn attempts_for_a_prover_that_does_not_come_up_fail_with_the_last_cause_until_it_is_ready() {
+    let mut hand = hand();
+    let told = |hand: &mut Hand| match said(hand, Instant::now()).pop() {
+        Some(Report::Failed(attempt, fault)) => (attempt, fault),
+        other => panic!("{other:?}"),
+    };
+    hand.apply(ready());
+    hand.apply(assigned(1));
+    // Its child ended, and the next one did while it started: it is waited for.
+    for event in [unavailable("ended"), unavailable("was killed"), fetched(1)] {
+        assert_eq!(names(&hand.apply(event)), [""; 0]);
+    }
+    assert_eq!(names(&hand.apply(unavailable("no device"))), ["write failed"]);
+    assert_eq!(told(&mut hand), (id(1), Fault::worker("prover 0 does not come up: no device")));
+    hand.apply(unavailable("no driver"));
+    hand.apply(assigned(2));
+    assert_eq!(names(&hand.apply(fetched(2))), ["write failed"]);
+    assert_eq!(told(&mut hand), (id(2), Fault::worker("prover 0 does not come up: no driver")));
+    hand.apply(ready());
+    for event in [unavailable("ended"), unavailable("was killed")] {
+        hand.apply(event);
+    }
+    hand.apply(assigned(3));
+    assert_eq!(names(&hand.apply(fetched(3))), [""; 0]);
+    assert_eq!(names(&hand.apply(ready())), ["write proving", "prove"]);
+}
+
+#[test]
+fn a_broken_prover_fails_what_the_journal_holds_for_it() {
+    let record = Record { assignment: assignment(1, 0), stage: Stage::Proving, execution: None };
+    let mut hand = Hand::new(vec![record], vec![profile(&[])]);
+    hand.open_session();
+    for _ in 0..MAX_SETBACKS {
+        assert_eq!(names(&hand.apply(unavailable("no device"))), [""; 0]);
+    }
+    assert_eq!(names(&hand.apply(Event::Welcomed)), ["fetch"]);
+    assert_eq!(names(&hand.apply(fetched(1))), ["write failed"]);
+}
+
+#[test]
+fn why_a_prover_does_not_come_up_is_told_in_one_bounded_line_and_not_again_until_it_was_ready() {
+    let mut hand = hand();
+    let mut told = Vec::new();
+    let long = format!("no device:\n{}", "x".repeat(9999));
+    for event in [unavailable("a"), unavailable("b"), unavailable(&long), unavailable("d"), ready(), unavailable("e")] {
+        hand.apply(event);
+        for report in said(&mut hand, Instant::now()) {
+            let Report::ProversChanged(provers) = report else { panic!("{report:?}") };
+            told.extend(provers.into_iter().map(|prover| prover.device));
+        }
+    }
+    let why = format!("no device: {}", "x".repeat(MAX_WHY - "no device: ".len()));
+    assert_eq!(told, [format!("test (not available: {why})"), "test".to_owned(), "test (starting)".to_owned()]);
 }
 
 #[test]
@@ -224,6 +289,22 @@ fn a_failure_is_told_once_a_session_and_forgotten_when_the_coordinator_says_that
     assert_eq!(names(&effects), ["stop transfer", "write failed"]);
     for _ in 0..2 {
         assert_eq!(said(&mut hand, now), [Report::Failed(id(1), fault.clone())]);
+        hand.open_session();
+        hand.apply(Event::Welcomed);
+    }
+    assert_eq!(names(&hand.apply(dismissed(1))), ["forget"]);
+    assert!(hand.is_empty());
+}
+
+#[test]
+fn an_attempt_for_which_nobody_is_to_blame_is_declined_once_a_session_until_the_coordinator_says_that_it_knows() {
+    let mut hand = hand();
+    let now = Instant::now();
+    hand.apply(assigned(1));
+    let effects = hand.apply(Event::Fetched { attempt: id(1), outcome: Err(Fault::lost("refused")) });
+    assert_eq!(names(&effects), ["stop transfer", "write failed"]);
+    for _ in 0..2 {
+        assert_eq!(said(&mut hand, now), [Report::Declined(id(1), "refused".to_owned())]);
         hand.open_session();
         hand.apply(Event::Welcomed);
     }
@@ -313,11 +394,11 @@ fn while_the_disk_is_full_no_prover_is_offered_and_what_is_in_hand_goes_on() {
     hand.apply(assigned(1));
     said(&mut hand, now);
     assert!(hand.apply(Event::Room(false)).is_empty());
-    assert_eq!(said(&mut hand, now), [Report::ProversChanged(vec![profile(&[])])]);
+    assert_eq!(said(&mut hand, now), [Report::ProversChanged(vec![starting()])]);
     assert_eq!(names(&hand.apply(fetched(1))), ["write proving", "prove"]);
     assert!(hand.apply(assigned(2)).is_empty());
     assert!(matches!(said(&mut hand, now)[..], [Report::Declined(declined, _)] if declined == id(2)));
-    assert_eq!(hand.open_session().0, [profile(&[])]);
+    assert_eq!(hand.open_session().0, [starting()]);
     assert!(hand.apply(Event::Room(true)).is_empty());
     assert_eq!(said(&mut hand, now), [Report::ProversChanged(vec![profile(&[ProofMode::Core])])]);
 }
@@ -363,7 +444,7 @@ fn events() -> impl Strategy<Value = Event> {
         3 => (0_usize..2).prop_map(|prover| {
             Event::Prover { prover, report: ProverReport::Ready(profile(&[ProofMode::Core])) }
         }),
-        1 => (0_usize..2).prop_map(|prover| {
+        2 => (0_usize..2).prop_map(|prover| {
             Event::Prover { prover, report: ProverReport::Unavailable { cause: "died".to_owned() } }
         }),
         // What a prover says of an attempt, whether or not it has it.
@@ -447,6 +528,7 @@ proptest! {
         for (prover, slot) in hand.slots.iter().enumerate() {
             prop_assert_eq!(slot.occupant, at_work[prover]);
             prop_assert!(slot.ready.is_none() || slot.occupant.is_some() || slot.waiting.is_empty());
+            prop_assert!(slot.given_up.is_none() || (slot.ready.is_none() && slot.waiting.is_empty()));
         }
         prop_assert!(hand.is_empty() || journal.keys().eq(hand.attempts.keys()));
     }
