@@ -13,7 +13,7 @@ use sp1_network_api::{
     artifact::ArtifactType,
     network::{FulfillmentStatus, RequestProofBody},
 };
-use sp1_sdk::{HashableKey as _, SP1Stdin, SP1VerifyingKey};
+use sp1_sdk::{Elf, HashableKey as _, Prover as _, ProverClient, ProvingKey as _, SP1Stdin, SP1VerifyingKey};
 use testbed::{
     client::{CIRCUIT_VERSION, Client, signed, status_request},
     clock,
@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_mins(30);
 
 /// A real coordinator, a real worker with its CPU prover, and a client that sends what it likes.
 struct Scene {
-    client: Client,
+    endpoints: Endpoints,
+    key: Key,
     contemplant: Program,
     /// Programs are named by their keys, of which each case has one of its own.
     keys: usize,
@@ -69,8 +70,12 @@ impl Scene {
         let arguments = ["--hierophant-ws-address", &socket, "--state-directory", &state];
         let mut contemplant = program("contemplant", &arguments, directory.path());
         contemplant.start(None).unwrap();
-        let client = Client::connect(&endpoints, Key::random()).await.unwrap();
-        Self { client, contemplant, keys: 0, _hierophant: hierophant, _directory: directory }
+        Self { endpoints, key: Key::random(), contemplant, keys: 0, _hierophant: hierophant, _directory: directory }
+    }
+
+    /// A client of its own for whatever is asked next: one that was idle for long is not connected any more.
+    async fn client(&self) -> Client {
+        Client::connect(&self.endpoints, self.key).await.unwrap()
     }
 
     /// Registers `program`, the bytes of its artifact, under a key that is not its own.
@@ -84,14 +89,17 @@ impl Scene {
         hash
     }
 
-    async fn register(&mut self, hash: Digest, key: Vec<u8>, program: &[u8]) {
-        let uri = self.client.upload(ArtifactType::Program, program, 1).await.unwrap();
-        self.client.register_as(hash, key, uri).await.unwrap();
+    async fn register(&self, hash: Digest, key: Vec<u8>, program: &[u8]) {
+        let mut client = self.client().await;
+        let uri = client.upload(ArtifactType::Program, program, 1).await.unwrap();
+        let registered = client.register_as(hash, key, uri).await;
+        registered.unwrap_or_else(|error| panic!("{error:#}"));
     }
 
-    /// Asks for a core proof, and waits for how that ends.
-    async fn ask(&mut self, vk_hash: Digest, stdin: &[u8], cycle_limit: u64) -> Ended {
-        let stdin_uri = self.client.upload(ArtifactType::Stdin, stdin, 1).await.unwrap();
+    /// Asks for a core proof, and answers the request's id.
+    async fn submit(&self, vk_hash: Digest, stdin: &[u8], cycle_limit: u64) -> Vec<u8> {
+        let mut client = self.client().await;
+        let stdin_uri = client.upload(ArtifactType::Stdin, stdin, 1).await.unwrap();
         let body = RequestProofBody {
             vk_hash: vk_hash.as_bytes().to_vec(),
             version: CIRCUIT_VERSION.to_owned(),
@@ -103,19 +111,49 @@ impl Scene {
             gas_limit: u64::MAX,
             ..RequestProofBody::default()
         };
-        let request = signed(self.client.key(), body.encode_to_vec());
-        let id = self.client.request_proof(request).await.unwrap();
+        let request = signed(&self.key, body.encode_to_vec());
+        client.request_proof(request).await.unwrap()
+    }
+
+    /// Asks for a core proof, and waits for how that ends.
+    async fn ask(&self, vk_hash: Digest, stdin: &[u8], cycle_limit: u64) -> Ended {
+        let id = self.submit(vk_hash, stdin, cycle_limit).await;
         let question = status_request(&id);
-        let client = &mut self.client;
+        let mut client = self.client().await;
         let ended = until("the request has ended", PATIENCE, async || {
             let status = client.status(question.clone()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
             matches!(status, FulfillmentStatus::Fulfilled | FulfillmentStatus::Unfulfillable).then_some(())
         });
         ended.await.unwrap();
-        let facts = client.facts(&format!("/requests/{}", hex::encode(&id))).await.unwrap();
+        let facts = self.client().await.facts(&format!("/requests/{}", hex::encode(&id))).await.unwrap();
         let text = |name: &str| facts[name].as_str().unwrap_or_default().to_owned();
         Ended { state: text("state"), cause: text("cause") }
+    }
+
+    /// Cancels a request while its program executes, and sees the prover go on: starting anew would take minutes.
+    async fn cancel_executing(&mut self, vk_hash: Digest, stdin: &[u8]) {
+        let starts = |scene: &Self| scene.contemplant.log().matches("A prover is ready").count();
+        let id = self.submit(vk_hash, stdin, 0).await;
+        self.until_worker("the program executes", |worker| {
+            worker["current_proofs"][0]["progress"]["phase"] == "executing"
+        })
+        .await;
+        self.client().await.cancel(&id).await.unwrap();
+        self.until_worker("the prover is free", |worker| worker["current_proofs"].as_array().unwrap().is_empty()).await;
+        let before = starts(self);
+        self.expect("a panic after a cancel", vk_hash, &input(3), "unexecutable", "3 is no way to misbehave").await;
+        assert_eq!(starts(self), before, "the prover was started anew");
+    }
+
+    async fn until_worker(&self, what: &str, is_it: impl Fn(&Value) -> bool + Send + Sync) {
+        let mut client = self.client().await;
+        let come = until(what, PATIENCE, async || {
+            let workers = client.facts("/contemplants").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            is_it(&workers[0]).then_some(())
+        });
+        come.await.unwrap();
     }
 
     /// Asks, and requires this end, with these words in its cause.
@@ -147,19 +185,22 @@ fn input(number: u32) -> Vec<u8> {
 #[ignore = "takes minutes: it has a real prover"]
 async fn every_bad_input_has_its_cause_and_the_next_request_is_served() {
     let mut scene = Scene::start().await;
+    let unruly = ProverClient::builder().light().build().await.setup(Elf::Static(UNRULY)).await.unwrap();
     let key: SP1VerifyingKey = bincode::deserialize(KEY).unwrap();
     let fibonacci = Digest::new(key.hash_bytes());
     scene.register(fibonacci, KEY.to_vec(), &packed(FIBONACCI)).await;
 
-    let text = scene.program(&packed(b"#!/bin/sh")).await;
+    let text = scene.program(&packed(b"#!/bin/sh\n".repeat(100).as_slice())).await;
     scene.expect("no ELF", text, &input(1), "unexecutable", "program is not an ELF for SP1").await;
-    let other = scene.program(&packed(UNRULY)).await;
+    let unruly = unruly.verifying_key();
+    let other = Digest::new(unruly.hash_bytes());
+    scene.register(other, bincode::serialize(unruly).unwrap(), &packed(UNRULY)).await;
+    scene.cancel_executing(other, &input(0)).await;
     scene.expect("a loop", other, &input(0), "unfulfillable", "the program was still running after 121 s").await;
     scene
         .expect("all memory", other, &input(1), "unfulfillable", "takes more memory than this worker has for it")
         .await;
     scene.expect("too many cycles", other, &input(2), "unexecutable", "exceeded its cycle limit of 1000000").await;
-    scene.expect("an exit code", other, &input(3), "unexecutable", "3 is no way to misbehave").await;
 
     scene.expect("no stdin", fibonacci, &[0xff; 64], "unexecutable", "stdin does not decode").await;
     let lie = (u64::MAX - 1).to_le_bytes();

@@ -13,6 +13,7 @@ use network_lib::{Backend, Fault, ProofMode, ProverProfile, Vm};
 use proving::{
     ChildCommand, Phase, Progress, ProveOrder,
     child::{Prove, Reporter},
+    shortage,
 };
 use proving_sp1_engine::{FullEngine, ProveError, Wanted};
 use sp1_sdk::{ProofFromNetwork, SP1Stdin};
@@ -35,6 +36,8 @@ pub struct CpuProver {
     keys: KeyRing,
     executor: ChildCommand,
     profile: ProverProfile,
+    /// Set while SP1 is at work on a proof, whose threads go on when nobody waits for it any more.
+    is_proving: AtomicBool,
     is_broken: AtomicBool,
 }
 
@@ -67,7 +70,14 @@ impl CpuProver {
         let sizing = sizing::for_memory(memory_bytes);
         tracing::debug!(?sizing, "building the prover");
         let engine = FullEngine::build(sizing).await?;
-        Ok(Self { engine, keys: KeyRing::default(), executor, profile, is_broken: AtomicBool::new(false) })
+        Ok(Self {
+            engine,
+            keys: KeyRing::default(),
+            executor,
+            profile,
+            is_proving: AtomicBool::default(),
+            is_broken: AtomicBool::default(),
+        })
     }
 
     async fn make(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
@@ -115,11 +125,13 @@ impl CpuProver {
                 reporter.progress(now);
             }
         };
+        self.is_proving.store(true, Ordering::SeqCst);
         let proof = self.engine.prove(wanted, watch).await.map_err(|error| {
             // Threads may still be at work on the proof, and hold its memory.
             self.is_broken.store(true, Ordering::Relaxed);
             fault_of(&error)
         })?;
+        self.is_proving.store(false, Ordering::SeqCst);
 
         reporter.progress(Progress::begun(Phase::Finishing));
         write(&order.output, &proof, Vec::from)
@@ -136,6 +148,11 @@ impl Prove for CpuProver {
         self.make(order, reporter).await
     }
 
+    fn stops_when_dropped(&self) -> bool {
+        // An execution is in a child that ends with it, and a set-up is over in seconds; starting anew takes minutes.
+        !self.is_proving.load(Ordering::SeqCst)
+    }
+
     fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Relaxed)
     }
@@ -144,11 +161,14 @@ impl Prove for CpuProver {
 /// Whose fault it is that there is no proof. Not the guest's: it has been executed by then.
 fn fault_of(error: &ProveError) -> Fault {
     let cause = format!("the proof could not be made: {error}");
-    match error {
-        ProveError::Task(failure) if failure.is_short_of_memory => {
-            Fault::resources(format!("{cause}; most likely memory ran out: a worker with more of it may do"))
-        }
-        ProveError::Task(_) | ProveError::Other(_) => Fault::worker(cause),
+    let memory = "memory ran out: a worker with more of it may do";
+    let shortage = match error {
+        ProveError::Task(failure) if failure.is_short_of_memory => Some(memory),
+        ProveError::Task(_) | ProveError::Other(_) => shortage(&cause),
+    };
+    match shortage {
+        Some(shortage) => Fault::resources(format!("{cause}; most likely {shortage}")),
+        None => Fault::worker(cause),
     }
 }
 

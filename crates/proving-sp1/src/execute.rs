@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use network_lib::{Digest, Fault};
-use proving::{ChildCommand, ExecuteOrder, Execution, Executor, ProveOrder};
+use proving::{ChildCommand, ExecuteOrder, Execution, Executor, ProveOrder, shortage};
 use proving_sp1_engine::ExecuteError;
 use sp1_core_executor::ExecutionError;
 use sp1_sdk::{SP1Context, SP1PublicValues, SP1Stdin};
@@ -105,7 +105,7 @@ pub fn fault_of(error: ExecuteError, said: &str, cycle_limit: u64) -> Fault {
         ExecuteError::Other(text) if text.starts_with("deferred proof") => {
             return Fault::guest(format!("the input holds a proof that does not verify: {text}"));
         }
-        ExecuteError::Other(text) => return Fault::worker(format!("the program could not be executed: {text}")),
+        ExecuteError::Other(text) => return not_executed(&text, ""),
     };
     let text = error.to_string();
     match error {
@@ -113,13 +113,17 @@ pub fn fault_of(error: ExecuteError, said: &str, cycle_limit: u64) -> Fault {
         ExecutionError::KilledByMemoryMonitor(_) | ExecutionError::ChildKilled() => Fault::resources(format!(
             "the program takes more memory than this worker has for it, a worker with more may do: {text}"
         )),
-        // SIGBUS, told by the runner itself or by whoever waited for it.
-        ExecutionError::Other(_) if text.contains("signal: 7,") || text.contains("signal: Some(7)") => {
-            Fault::resources(format!(
-                "the program could not be executed, most likely because /dev/shm is full (docker: --shm-size): {text}"
-            ))
-        }
-        ExecutionError::Other(_) => Fault::worker(with(&format!("the program could not be executed: {text}"), said)),
+        ExecutionError::Other(_) => not_executed(&text, said),
         _ => Fault::guest(with(&format!("the program broke a rule of the machine: {text}"), said)),
+    }
+}
+
+/// The fault of this machine, for whatever reason it could not execute the program.
+fn not_executed(text: &str, said: &str) -> Fault {
+    match shortage(text) {
+        Some(shortage) => {
+            Fault::resources(format!("the program could not be executed, most likely since {shortage}: {text}"))
+        }
+        None => Fault::worker(with(&format!("the program could not be executed: {text}"), said)),
     }
 }

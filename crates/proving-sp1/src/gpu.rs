@@ -9,9 +9,10 @@ use std::{
 use async_trait::async_trait;
 use network_lib::{Fault, ProofMode};
 use proving::{
-    ChildCommand, Execution, KeyHashes, ProveOrder, Verified, VerifyOrder,
+    ChildCommand, Execution, KeyHashes, ProveOrder, Verified, VerifyError, VerifyOrder,
     child::{Channel, Verify},
 };
+use proving_sp1_engine::LightEngine;
 use proving_sp1_gpu::{GpuError, GpuSettings, Sp1};
 use sp1_sdk::SP1Stdin;
 
@@ -65,10 +66,16 @@ impl Sp1 for LightSp1 {
     async fn read(&self, order: &ProveOrder) -> Result<(Vec<u8>, SP1Stdin), Fault> {
         read_inputs(order).await
     }
+
+    async fn verifying_key(&self, elf: &[u8]) -> Result<Vec<u8>, String> {
+        let engine = tokio::task::spawn_blocking(LightEngine::build).await.map_err(|error| error.to_string())?;
+        let key = engine.set_up(elf).await?;
+        bincode::serialize(&key).map_err(|error| error.to_string())
+    }
 }
 
 impl Verify for LightSp1 {
-    fn verify(&self, order: &VerifyOrder) -> Result<Verified, String> {
+    fn verify(&self, order: &VerifyOrder) -> Result<Verified, VerifyError> {
         self.verifier.verify(order)
     }
 

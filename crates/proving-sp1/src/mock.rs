@@ -3,6 +3,8 @@
 //! Where a proof would be made it plays a [script](proving::script): its own, or one that the request brings along as
 //! a value of its input (`stdin.write_slice(b"#!hierophant-mock\nwork 30s 10")`), which the program need not read.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use network_lib::{Backend, Fault, ProofMode, ProverProfile, Vm};
 use proving::{
@@ -10,14 +12,16 @@ use proving::{
     child::{Prove, Reporter},
     mock::MockClaim,
     script::{Host, Player, ProofForm, Script},
+    still_running,
 };
 use proving_sp1_engine::LightEngine;
 use sp1_sdk::{ProofFromNetwork, SP1_CIRCUIT_VERSION, SP1Proof, SP1ProofWithPublicValues, SP1PublicValues, SP1Stdin};
+use tokio::time::timeout;
 
 use crate::{
     convert::{circuit_version, sdk_mode},
     cpu::{check_circuit, read_inputs, write},
-    execute::execute,
+    execute::{execute, time_limit},
     keys::KeyRing,
     sizing::{executor_bytes, memory_bytes},
 };
@@ -29,12 +33,20 @@ pub struct MockProver {
     /// Played for requests that bring none along.
     script: Script,
     player: Player,
+    /// Set when a program that has no end goes on executing.
+    is_broken: AtomicBool,
 }
 
 impl MockProver {
     /// Builds the prover: half a second.
     pub fn build(script: Script) -> Self {
-        Self { engine: LightEngine::build(), keys: KeyRing::default(), script, player: Player::default() }
+        Self {
+            engine: LightEngine::build(),
+            keys: KeyRing::default(),
+            script,
+            player: Player::default(),
+            is_broken: AtomicBool::default(),
+        }
     }
 
     async fn imitate(
@@ -78,6 +90,10 @@ impl Prove for MockProver {
         false
     }
 
+    fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+
     async fn prove(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault> {
         check_circuit(order)?;
         reporter.progress(Progress::begun(Phase::Preparing));
@@ -111,7 +127,12 @@ impl Host for Scene<'_> {
         let Some(stdin) = self.stdin.take() else { return Ok(()) };
         self.reporter.progress(Progress::begun(Phase::Executing));
         let memory = executor_bytes(memory_bytes());
-        let (public_values, execution) = execute(&self.elf, stdin, self.order.cycle_limit, memory).await?;
+        let limit = time_limit(self.order.cycle_limit);
+        let execution = timeout(limit, execute(&self.elf, stdin, self.order.cycle_limit, memory)).await;
+        let (public_values, execution) = execution.unwrap_or_else(|_| {
+            self.prover.is_broken.store(true, Ordering::Relaxed);
+            Err(still_running(limit))
+        })?;
         self.reporter.executed(execution);
         self.reporter.progress(Progress::begun(Phase::Proving));
         self.executed = Some((public_values, execution));

@@ -27,6 +27,7 @@ use crate::{
     frames::{VerifierInstruction, VerifierMessage},
     order::{Execution, KeyHashes, Progress, ProveOrder, Verified, VerifyOrder},
     shared_memory,
+    verifier::{VerifyError, tidy},
 };
 
 /// Instructions that wait to be handled: a parent sends one order and its cancellation.
@@ -45,8 +46,8 @@ pub trait Prove: Send + Sync {
     /// Whose fault it was that there is no proof, and why.
     async fn prove(&self, order: &ProveOrder, reporter: &Reporter) -> Result<(), Fault>;
 
-    /// Whether dropping the future of [`Prove::prove`] stops its work at once and gives its memory back. Where it
-    /// does not, the process ends when an attempt is cancelled.
+    /// Whether dropping the future of [`Prove::prove`] now stops its work at once and gives its memory back; asked when
+    /// an attempt is cancelled, and once more when it was dropped. Where it does not, the process ends.
     fn stops_when_dropped(&self) -> bool {
         false
     }
@@ -58,15 +59,15 @@ pub trait Prove: Send + Sync {
     }
 }
 
-/// Checks proofs. A panic counts as a rejection.
+/// Checks proofs.
 pub trait Verify {
-    /// Checks a proof.
+    /// Checks a proof. A panic says nothing about it, since threads and files may be what it lacks: the process ends.
     ///
     /// # Errors
-    /// Why it is not good.
-    fn verify(&self, order: &VerifyOrder) -> Result<Verified, String>;
+    /// Why it is not good, or cannot be read.
+    fn verify(&self, order: &VerifyOrder) -> Result<Verified, VerifyError>;
 
-    /// The hashes of a verifying key, given in bincode.
+    /// The hashes of a verifying key, given in bincode. A panic counts as a rejection.
     ///
     /// # Errors
     /// Why it is no verifying key.
@@ -257,10 +258,13 @@ pub async fn serve_prover(mut channel: Channel, prover: impl Prove + 'static) ->
                     },
                     ProverInstruction::Cancel { attempt } => {
                         if let Some(work) = at_work.take_if(|work| work.attempt == attempt) {
+                            if prover.stops_when_dropped() {
+                                work.stop().await;
+                            }
+                            // By now it may have come to what does not stop.
                             if !prover.stops_when_dropped() {
                                 leave();
                             }
-                            work.stop().await;
                         }
                         writer.send(&ProverMessage::Cancelled { attempt })?;
                     }
@@ -307,6 +311,9 @@ async fn make(order: ProveOrder, prover: Arc<dyn Prove>, reporter: Reporter) -> 
     let sealed = tokio::task::spawn_blocking(move || seal(&order.output)).await;
     match sealed {
         Ok(Ok(sealed)) => Ok(sealed),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(Fault::resources(format!("cannot make the proof durable, the disk is full: {error}")))
+        }
         Ok(Err(error)) => Err(Fault::worker(format!("cannot read back the proof: {error}"))),
         Err(error) => Err(Fault::worker(format!("cannot read back the proof: {error}"))),
     }
@@ -382,14 +389,17 @@ pub fn serve_verifier(mut channel: Channel, verifier: &impl Verify) -> Result<()
     channel.writer.send(&VerifierMessage::Ready { protocol: PROTOCOL_VERSION })?;
     while let Some(line) = channel.lines.blocking_recv() {
         let answer = match frames::decode(&line).map_err(ServeError::Garbage)? {
-            VerifierInstruction::Verify { id, order } => match caught(|| verifier.verify(&order)) {
+            VerifierInstruction::Verify { id, order } => match verifier.verify(&order) {
                 Ok(found) => VerifierMessage::Verified { id, verified: found },
-                Err(reason) => VerifierMessage::Rejected { id, reason },
+                Err(VerifyError::Rejected { reason }) => VerifierMessage::Rejected { id, reason: tidy(reason) },
+                Err(VerifyError::Unavailable { cause } | VerifyError::Broken { cause }) => {
+                    VerifierMessage::Unavailable { id, cause: tidy(cause) }
+                }
             },
             VerifierInstruction::HashVerifyingKey { id, verifying_key } => {
                 match caught(|| verifier.hash_verifying_key(&verifying_key)) {
                     Ok(hashes) => VerifierMessage::KeyHashes { id, hashes },
-                    Err(reason) => VerifierMessage::Rejected { id, reason },
+                    Err(reason) => VerifierMessage::Rejected { id, reason: tidy(reason) },
                 }
             }
         };
@@ -401,8 +411,7 @@ pub fn serve_verifier(mut channel: Channel, verifier: &impl Verify) -> Result<()
 /// Runs `check`; a panic is a refusal, since hostile bytes may well cause one.
 fn caught<T>(check: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     let outcome = catch_unwind(AssertUnwindSafe(check));
-    let answer = outcome.unwrap_or_else(|panic| Err(format!("the verifier panicked: {}", panic_text(panic.as_ref()))));
-    answer.map_err(|reason| Fault::worker(reason).cause) // bounded and tidied
+    outcome.unwrap_or_else(|panic| Err(format!("the verifier panicked: {}", panic_text(panic.as_ref()))))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -91,12 +91,7 @@ impl Executor {
             }
             Ok(ChildEvent::Exited(status)) => Err(self.child.exit_fault(status)),
             Ok(ChildEvent::Broken(cause)) => Err(Fault::worker(cause)),
-            // Not the guest's fault for certain: a faster machine may come to its end.
-            Err(_) => Err(Fault::resources(format!(
-                "the program was still running after {} s: most likely it has no end for this input; otherwise it needs \
-                 a faster worker",
-                self.time_limit.as_secs()
-            ))),
+            Err(_) => Err(still_running(self.time_limit)),
         }
     }
 
@@ -104,4 +99,14 @@ impl Executor {
         self.child.kill().await;
         Fault::new(fault.class, fault.cause) // bounded and tidied
     }
+}
+
+/// The fault of a program that did not come to its end within `time_limit`. Not the guest's for certain: on a faster
+/// machine it may.
+pub fn still_running(time_limit: Duration) -> Fault {
+    Fault::resources(format!(
+        "the program was still running after {} s: most likely it has no end for this input; otherwise it needs a faster \
+         worker",
+        time_limit.as_secs()
+    ))
 }

@@ -22,16 +22,18 @@ mod order;
 mod prover;
 pub mod script;
 mod shared_memory;
+mod shortage;
 mod stderr;
 mod supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod verifier;
 
-pub use executor::{ExecuteOrder, Executor};
+pub use executor::{ExecuteOrder, Executor, still_running};
 pub use memory::Memory;
 pub use order::{Execution, KeyHashes, Phase, Progress, ProveOrder, Verified, VerifyOrder};
 pub use prover::{ProverChild, ProverError, ProverReport, ProverSettings};
 pub use shared_memory::sweep_shared_memory;
+pub use shortage::shortage;
 pub use supervisor::ChildCommand;
 pub use verifier::{Verifier, VerifierChild, VerifierSettings, VerifyError};

@@ -16,11 +16,12 @@ use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::{
     process::{ChildStdin, ChildStdout},
+    task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
-use crate::{frames::MAX_FRAME_BYTES, group_memory::memory_of_group, shared_memory, stderr};
+use crate::{frames::MAX_FRAME_BYTES, group_memory::memory_of_group, shared_memory, shortage, stderr};
 
 /// How long a child may take to read a line: its pipe holds more than what is ever outstanding.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -68,6 +69,8 @@ pub(crate) struct RunningChild {
     stdin: FramedWrite<ChildStdin, LinesCodec>,
     stdout: FramedRead<ChildStdout, LinesCodec>,
     tail: stderr::Tail,
+    /// Fills the tail.
+    stderr: JoinHandle<()>,
     /// Set when the process is gone, with the time until which the rest of its output is awaited.
     exited: Option<(ExitStatus, Instant)>,
     /// Set when the output ended, with the time until which the exit is awaited.
@@ -108,7 +111,7 @@ impl RunningChild {
         }
         let tail = stderr::Tail::default();
         #[expect(clippy::disallowed_methods, reason = "ends with the pipe, that is with the child's group")]
-        tokio::spawn(stderr::forward(stderr, name, pid, tail.clone()));
+        let stderr = tokio::spawn(stderr::forward(stderr, name, pid, tail.clone()));
         tracing::debug!(child = name, pid, program = %command.program.display(), "started a child");
         Ok(Self {
             name,
@@ -117,6 +120,7 @@ impl RunningChild {
             stdin: FramedWrite::new(stdin, LinesCodec::new()),
             stdout: FramedRead::new(stdout, LinesCodec::new_with_max_length(MAX_FRAME_BYTES)),
             tail,
+            stderr,
             exited: None,
             output_ended: None,
             is_group_dead: false,
@@ -136,14 +140,18 @@ impl RunningChild {
     pub(crate) async fn next_event(&mut self) -> ChildEvent {
         loop {
             match (self.exited, self.output_ended) {
-                (Some((status, _)), Some(_)) => return ChildEvent::Exited(status),
-                // What the child said last is still in the pipe.
-                (Some((status, until)), None) => {
+                // What the child said last is still in its pipes.
+                (Some((status, until)), Some(_)) => {
+                    if !self.stderr.is_finished() {
+                        let _ = timeout_at(until, &mut self.stderr).await;
+                    }
+                    return ChildEvent::Exited(status);
+                }
+                (Some((_, until)), None) => {
                     if let Ok(Some(Ok(line))) = timeout_at(until, self.stdout.next()).await {
                         return ChildEvent::Line(line);
                     }
                     self.output_ended = Some(until);
-                    return ChildEvent::Exited(status);
                 }
                 (None, Some(until)) => match timeout_at(until, self.process.wait()).await {
                     Ok(Ok(status)) => self.has_exited(status),
@@ -199,23 +207,20 @@ impl RunningChild {
         let mut cause = format!("the {} {}", self.name, describe(status));
         // A shell in between reports a killed child as 128 + the signal.
         let killed_by = |signal| status.signal() == Some(signal) || status.code() == Some(128 + signal);
-        let is_short_of_resources = if killed_by(9) {
-            cause += ", most likely by the kernel for want of memory";
-            true
-        } else if killed_by(7) {
-            cause += ", most likely because /dev/shm is full: give it more room (docker: --shm-size)";
-            true
-        } else {
-            false
-        };
         let last_words = self.tail.text();
-        // What Rust's allocator says before it aborts.
-        let is_short_of_resources = is_short_of_resources || last_words.contains("memory allocation of ");
+        let is_killed = killed_by(9);
+        let shortage = shortage(if killed_by(7) { "signal: 7," } else { &last_words });
+        if is_killed {
+            cause += ", most likely by the kernel for want of memory";
+        } else if let Some(shortage) = shortage {
+            cause += ", most likely since ";
+            cause += shortage;
+        }
         if !last_words.is_empty() {
             cause += "; it said last: ";
             cause += &last_words;
         }
-        if is_short_of_resources { Fault::resources(cause) } else { Fault::worker(cause) }
+        if is_killed || shortage.is_some() { Fault::resources(cause) } else { Fault::worker(cause) }
     }
 
     fn kill_group(&mut self) {

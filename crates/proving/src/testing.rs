@@ -24,12 +24,13 @@ pub fn key_hashes(verifying_key: &[u8]) -> KeyHashes {
 pub struct TestVerifier;
 
 impl Verify for TestVerifier {
-    fn verify(&self, order: &VerifyOrder) -> Result<Verified, String> {
+    fn verify(&self, order: &VerifyOrder) -> Result<Verified, VerifyError> {
         if !key_hashes(&order.verifying_key).contains(&order.vk_hash) {
-            return Err("the verifying key has another hash".to_owned());
+            return Err("the verifying key has another hash".to_owned().into());
         }
-        let claim = mock::read_claim_file(&order.proof).map_err(|error| format!("cannot read the proof: {error}"))?;
-        claim.ok_or("the proof is not a mock proof, and only those are known here")?.check(order)
+        let claim = mock::read_claim_file(&order.proof).map_err(|error| VerifyError::unreadable(&error))?;
+        let claim = claim.ok_or_else(|| "the proof is not a mock proof, and only those are known here".to_owned())?;
+        Ok(claim.check(order)?)
     }
 
     fn hash_verifying_key(&self, verifying_key: &[u8]) -> Result<KeyHashes, String> {
@@ -44,11 +45,11 @@ impl Verify for TestVerifier {
 #[async_trait]
 impl Verifier for TestVerifier {
     async fn verify(&self, order: VerifyOrder) -> Result<Verified, VerifyError> {
-        Verify::verify(self, &order).map_err(|reason| VerifyError::Rejected { reason })
+        Verify::verify(self, &order)
     }
 
     async fn hash_verifying_key(&self, verifying_key: Vec<u8>) -> Result<KeyHashes, VerifyError> {
-        Verify::hash_verifying_key(self, &verifying_key).map_err(|reason| VerifyError::Rejected { reason })
+        Ok(Verify::hash_verifying_key(self, &verifying_key)?)
     }
 }
 

@@ -13,7 +13,7 @@ use std::{path::Path, sync::OnceLock};
 
 use network_lib::{CircuitVersion, Fault, FaultClass, ProofMode};
 use proving::{
-    VerifyOrder,
+    VerifyError, VerifyOrder,
     child::{Prove as _, Verify as _},
     frames::ProverMessage,
     script::Script,
@@ -39,7 +39,10 @@ fn judge(proof: &[u8], change: impl FnOnce(&mut VerifyOrder)) -> Result<proving:
     std::fs::write(&path, proof).unwrap();
     let mut order = verify_order(&path, field_hash());
     change(&mut order);
-    verifier().verify(&order)
+    verifier().verify(&order).map_err(|error| match error {
+        VerifyError::Rejected { reason } => reason,
+        other => panic!("it is judged: {other}"),
+    })
 }
 
 // ---- executing
@@ -117,7 +120,6 @@ fn a_real_proof_of_something_else_than_was_asked_is_rejected() {
         judge(PROOF, |order| order.public_values_hash = Some([1; 32])),
         judge(PROOF, |order| order.verifying_key = vec![0xff; 104]),
         judge(PROOF, |order| order.verifying_key.truncate(100)),
-        judge(PROOF, |order| order.proof = "/nowhere".into()),
     ];
     let reasons: Vec<String> = reasons.into_iter().map(Result::unwrap_err).collect();
     assert!(reasons[1].contains("the proof is core, not compressed"), "{reasons:?}");
@@ -162,6 +164,15 @@ fn a_flipped_bit_anywhere_is_rejected() {
 fn a_cut_or_empty_proof_is_rejected() {
     for length in [0, 1, 7, 8, 100, PROOF.len() / 2, PROOF.len() - 1] {
         assert!(judge(&PROOF[..length], |_| {}).is_err(), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_proof_that_cannot_be_read_is_not_rejected() {
+    let folder = TempDir::new().unwrap();
+    for unreadable in [Path::new("/nowhere"), folder.path()] {
+        let error = verifier().verify(&verify_order(unreadable, field_hash())).unwrap_err();
+        assert!(matches!(error, VerifyError::Unavailable { .. }), "{error:?}");
     }
 }
 

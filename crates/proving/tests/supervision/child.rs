@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use proving::{
-    KeyHashes, Verified, VerifyOrder,
+    KeyHashes, Verified, VerifyError, VerifyOrder,
     child::{Channel, Verify, serve_prover, serve_verifier},
     testing::{ScriptedProver, TestVerifier, key_hashes},
 };
@@ -39,7 +39,7 @@ fn map_shared_memory() -> rusqlite::Connection {
 struct OddVerifier;
 
 impl Verify for OddVerifier {
-    fn verify(&self, order: &VerifyOrder) -> Result<Verified, String> {
+    fn verify(&self, order: &VerifyOrder) -> Result<Verified, VerifyError> {
         self.hash_verifying_key(&order.verifying_key)?;
         Ok(Verified { public_values_hash: [0; 32], is_mock: false })
     }

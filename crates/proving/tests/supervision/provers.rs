@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_guest_fault_reaches_the_parent_and_the_child_goes_on,
     a_panic_is_a_worker_fault_with_its_text,
     a_crash_gives_one_failure_with_its_status_and_last_words_then_a_restart,
+    a_crash_for_want_of_room_is_a_fault_of_resources_and_names_the_remedy,
     a_sigkill_is_a_fault_of_resources_and_takes_the_offspring_along,
     a_second_order_is_refused_while_one_is_in_hand,
     garbage_ends_the_child_and_its_attempt,
@@ -146,6 +147,15 @@ async fn a_crash_gives_one_failure_with_its_status_and_last_words_then_a_restart
     bench.is_unavailable().await;
     bench.is_ready().await;
     bench.proves(3).await;
+    bench.end().await;
+}
+
+async fn a_crash_for_want_of_room_is_a_fault_of_resources_and_names_the_remedy() {
+    let mut bench = Bench::ready(child("prover"), settings()).await;
+    bench.prover.prove(bench.order(1, "say write: No space left on device (os error 28)\nexit 101")).await.unwrap();
+    let (class, cause) = bench.has_failed(1).await;
+    assert_eq!(class, FaultClass::Resources, "{cause}");
+    assert!(cause.contains("a disk is full: make room"), "{cause}");
     bench.end().await;
 }
 

@@ -18,7 +18,8 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_verifier_answers_and_refuses,
     a_verifier_that_hangs_is_killed_and_replaced,
     a_verifier_that_dies_is_replaced,
-    a_verifier_that_panics_rejects,
+    a_verifier_that_panics_rejects_a_key_and_says_nothing_about_a_proof,
+    a_verifier_that_cannot_be_started_has_not_broken_at_the_question,
     a_verifier_that_takes_too_much_memory_dies_alone,
     verifiers_work_side_by_side,
 ];
@@ -50,8 +51,21 @@ impl VerifierBench {
 
 fn cause_of(error: VerifyError) -> String {
     match error {
-        VerifyError::Unavailable { cause } => cause,
-        VerifyError::Rejected { reason } => panic!("rejected: {reason}"),
+        VerifyError::Broken { cause } => cause,
+        other => panic!("it broke at the question: {other}"),
+    }
+}
+
+/// A proof that is checked by a key which says what the verifier does.
+fn odd_order(key: &str, proof: &Path) -> VerifyOrder {
+    VerifyOrder {
+        verifying_key: key.into(),
+        vk_hash: [0; 32],
+        proof: proof.to_owned(),
+        mode: ProofMode::Core,
+        circuit_version: CircuitVersion::new(CIRCUIT_VERSION),
+        public_values_hash: None,
+        accept_mock: true,
     }
 }
 
@@ -78,9 +92,11 @@ async fn a_verifier_answers_and_refuses() {
     };
     let good = bench.verifier.verify(order.clone()).await;
     assert_eq!(good, Ok(Verified { public_values_hash: [3; 32], is_mock: true }));
-    let refused = bench.verifier.verify(VerifyOrder { accept_mock: false, ..order }).await;
+    let refused = bench.verifier.verify(VerifyOrder { accept_mock: false, ..order.clone() }).await;
     let reason = "the worker sent a mock proof and mock_mode is off here".to_owned();
     assert_eq!(refused, Err(VerifyError::Rejected { reason }));
+    let unread = bench.verifier.verify(VerifyOrder { proof: folder.path().join("nowhere"), ..order }).await;
+    assert!(matches!(unread, Err(VerifyError::Unavailable { .. })), "{unread:?}");
     assert_eq!(bench.hash(key.clone()).await, Ok(key_hashes(&key)));
     assert_eq!(bench.hash("").await, Err(VerifyError::Rejected { reason: "the verifying key is empty".to_owned() }));
     let too_long = bench.hash(vec![0; proving::frames::MAX_FRAME_BYTES]).await;
@@ -106,11 +122,20 @@ async fn a_verifier_that_dies_is_replaced() {
     bench.end().await;
 }
 
-async fn a_verifier_that_panics_rejects() {
+async fn a_verifier_that_panics_rejects_a_key_and_says_nothing_about_a_proof() {
     let bench = VerifierBench::start("odd-verifier", VerifierSettings::default());
     let reason = "the verifier panicked: odd bytes".to_owned();
     assert_eq!(bench.hash("panic").await, Err(VerifyError::Rejected { reason }));
+    let cause = cause_of(bench.verifier.verify(odd_order("panic", Path::new("/nowhere"))).await.unwrap_err());
+    assert!(cause.contains("exited with status 101") && cause.contains("odd bytes"), "{cause}");
     assert_eq!(bench.hash("key").await, Ok(key_hashes(b"key")));
+    bench.end().await;
+}
+
+async fn a_verifier_that_cannot_be_started_has_not_broken_at_the_question() {
+    let bench = VerifierBench::start("no-such-child", VerifierSettings::default());
+    let error = bench.verifier.verify(odd_order("key", Path::new("/nowhere"))).await.unwrap_err();
+    assert!(matches!(error, VerifyError::Unavailable { .. }), "{error:?}");
     bench.end().await;
 }
 
