@@ -21,8 +21,9 @@ use tokio::time::{sleep, timeout};
 /// How long anything may take, faults included. An SDK goes on for 120 s.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long anything may take while one fault follows the other.
-const LONG_PATIENCE: Duration = Duration::from_mins(3);
+/// How long anything may take while one fault follows the other. A transfer gives a connection that went dead a minute,
+/// and the next few may be dead too.
+const LONG_PATIENCE: Duration = Duration::from_mins(10);
 
 /// How long one call may take before it is made anew on a new connection.
 const CALL: Duration = Duration::from_secs(5);

@@ -81,3 +81,19 @@ impl Place {
         self.upkeep.files.local_file(id).await.unwrap().is_some()
     }
 }
+
+#[test]
+fn a_clock_that_ran_ahead_is_doubted_for_a_day_and_one_that_was_set_back_is_not() {
+    let at = |secs, ahead| Now {
+        moment: Moment::from_millis(secs * 1000),
+        time: Timestamp::from_secs(START + secs + ahead),
+    };
+    let (year, day) = (31_536_000, 86_400);
+    let mut doubt = Doubt::from(at(0, 0));
+    assert!(!doubt.holds(at(600, 0)));
+    assert!(!doubt.holds(at(1200, 60)), "a minute is no matter");
+    assert!(doubt.holds(at(1800, year)));
+    assert!(doubt.holds(at(1800 + day / 2, year)));
+    assert!(!doubt.holds(at(1800 + day, year)), "it seems to be right");
+    assert!(!doubt.holds(at(2400 + day, 0)));
+}
