@@ -46,8 +46,8 @@ lint: setup
 bench: build
 	cargo run --release --bin bench -- all
 
-# Our CPU prover beside that of the published SDK, in one run: make bench-prover ARGS="--mode compressed --proofs 1". The
-# first time it compiles SP1's provers once more.
+# Our prover beside that of the published SDK, in one run: make bench-prover ARGS="--mode compressed --proofs 1", or
+# ARGS="--backend gpu". The first time it compiles SP1's provers once more.
 bench-prover: build
 	cargo build --release --workspace --features bench/sdk --bin sdk-prover
 	cargo run --release --bin bench -- prover $(ARGS)

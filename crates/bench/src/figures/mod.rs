@@ -2,6 +2,7 @@
 
 mod assign;
 mod bulk;
+mod cancel;
 mod complete;
 mod fulfil;
 mod gap;
@@ -54,9 +55,11 @@ pub(crate) enum Figures {
     Gap(gap::Options),
     /// Whether a worker is heard of in time while its prover takes every processor.
     Heartbeat(heartbeat::Options),
-    /// Our CPU prover beside that of the published SDK: real proofs, half an hour and more.
+    /// Our prover beside that of the published SDK: real proofs, half an hour and more on a processor.
     Prover(prover::Options),
-    /// All of them but `prover`, with their defaults.
+    /// How soon a prover is free after a cancel, in each phase: real proofs, a quarter of an hour on a processor.
+    Cancel(cancel::Options),
+    /// All of them but those with real proofs, with their defaults.
     All,
 }
 
@@ -83,7 +86,7 @@ impl Figures {
 
     /// Measures one figure.
     pub(crate) async fn measure(&self, bench: &Bench) -> anyhow::Result<Figure> {
-        let longest = if matches!(self, Self::Prover(_)) { prover::LONGEST } else { LONGEST };
+        let longest = if matches!(self, Self::Prover(_) | Self::Cancel(_)) { prover::LONGEST } else { LONGEST };
         let figure = async {
             match self {
                 Self::Assign(options) => assign::measure(bench, options).await,
@@ -97,6 +100,7 @@ impl Figures {
                 Self::Gap(options) => gap::measure(bench, options).await,
                 Self::Heartbeat(options) => heartbeat::measure(bench, options).await,
                 Self::Prover(options) => prover::measure(bench, options).await,
+                Self::Cancel(options) => cancel::measure(bench, options).await,
                 Self::All => anyhow::bail!("all of them are not one"),
             }
         };
@@ -117,6 +121,7 @@ impl Figures {
             Self::Gap(_) => "gap",
             Self::Heartbeat(_) => "heartbeat",
             Self::Prover(_) => "prover",
+            Self::Cancel(_) => "cancel",
             Self::All => "all",
         }
     }

@@ -1,9 +1,9 @@
-//! Our CPU prover beside that of the published SDK: the same proofs, one prover after the other on the same machine.
+//! Our provers beside those of the published SDK: the same proofs, one prover after the other on the same machine.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail};
-use network_lib::{AttemptId, CircuitVersion, Digest, ProofMode};
+use network_lib::{AttemptId, Backend, CircuitVersion, Digest, ProofMode};
 use proving::{ChildCommand, ProveOrder, ProverChild, ProverReport, ProverSettings};
 use tempfile::TempDir;
 use tokio::{
@@ -24,6 +24,9 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// What makes the proofs: cpu or gpu. The GPU server is that in ~/.sp1/bin.
+    #[arg(long, default_value = "cpu")]
+    backend: Backend,
     /// The form of the proofs: core or compressed.
     #[arg(long, default_value = "core")]
     mode: ProofMode,
@@ -46,7 +49,7 @@ const VK_HASH: &str = "386ed860305a5a535c3fa1cc3bcdb844489faef5341b7213202e529e3
 pub(super) const LONGEST: Duration = Duration::from_hours(4);
 
 /// How long a prover may take to start, and a proof.
-const PATIENCE: Duration = Duration::from_mins(30);
+pub(super) const PATIENCE: Duration = Duration::from_mins(30);
 
 /// What a prover took.
 struct Taken {
@@ -59,7 +62,8 @@ struct Taken {
 }
 
 pub(crate) async fn measure(bench: &Bench, options: &Options) -> anyhow::Result<Figure> {
-    let about = format!("fibonacci {}, {}: {} proofs one after the other", options.n, options.mode, options.proofs);
+    let Options { backend, mode, proofs, n, alone: _ } = options;
+    let about = format!("{backend}, fibonacci {n}, {mode}: {proofs} proofs one after the other");
     let mut figure = Figure::new("prover", about);
     progress("our prover …");
     let mut ours = ours(bench, options).await.context("our prover")?;
@@ -90,56 +94,79 @@ fn add(figure: &mut Figure, whose: &str, taken: &mut Taken) {
     figure.add(format!("{whose}: most memory"), mib(taken.peak), "MiB", None);
 }
 
-/// What `contemplant`'s own prover child takes, spoken to as the contemplant does.
+/// `contemplant`'s own prover child, spoken to as the contemplant does.
+pub(super) struct OurProver {
+    pub(super) prover: ProverChild,
+    pub(super) reports: mpsc::Receiver<ProverReport>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl OurProver {
+    /// Starts it, and waits until it is ready.
+    pub(super) async fn start(bench: &Bench, backend: Backend, settings: ProverSettings) -> anyhow::Result<Self> {
+        let mut args = vec!["prover", "--backend", backend.name()];
+        if settings.has_spare && backend == Backend::Gpu {
+            args.push("--gpu-spare");
+        }
+        let args = args.into_iter().map(Into::into).collect();
+        let command = ChildCommand { program: bench.contemplant()?, args, env: Vec::new() };
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (prover, reports) = ProverChild::start(command, settings, &tracker, stop.clone());
+        let mut ours = Self { prover, reports, tracker, stop };
+        ours.wait(|report| matches!(report, ProverReport::Ready(_))).await?;
+        Ok(ours)
+    }
+
+    /// Waits for a report; one that tells of trouble is an error.
+    pub(super) async fn wait(&mut self, is_it: fn(&ProverReport) -> bool) -> anyhow::Result<()> {
+        let waiting = async {
+            loop {
+                match self.reports.recv().await.context("the prover has ended")? {
+                    report if is_it(&report) => return Ok(()),
+                    ProverReport::Failed { fault, .. } => bail!("{fault}"),
+                    ProverReport::Unavailable { cause } => bail!("{cause}"),
+                    _ => {}
+                }
+            }
+        };
+        timeout(PATIENCE, waiting).await.context("it took too long")?
+    }
+
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// What our prover takes.
 async fn ours(bench: &Bench, options: &Options) -> anyhow::Result<Taken> {
     let directory = tempfile::tempdir()?;
-    let command = ChildCommand {
-        program: bench.contemplant()?,
-        args: ["prover", "--backend", "cpu"].map(Into::into).to_vec(),
-        env: Vec::new(),
-    };
-    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
     let began = clock::now();
-    let (prover, mut reports) = ProverChild::start(command, ProverSettings::default(), &tracker, stop.clone());
-    wait(&mut reports, |report| matches!(report, ProverReport::Ready(_))).await?;
+    let mut ours = OurProver::start(bench, options.backend, ProverSettings::default()).await?;
     let mut taken = Taken { start: began.elapsed().as_secs_f64(), proofs: Vec::new(), peak: 0 };
-    let order = order(&directory, options)?;
+    let order = order(&directory, options.mode, options.n)?;
     for number in 0..options.proofs {
         let began = clock::now();
         let attempt = AttemptId::new([u8::try_from(number).unwrap_or_default(); 16]);
-        prover.prove(ProveOrder { attempt, ..order.clone() }).await?;
-        wait(&mut reports, |report| matches!(report, ProverReport::Proved { .. })).await?;
+        ours.prover.prove(ProveOrder { attempt, ..order.clone() }).await?;
+        ours.wait(|report| matches!(report, ProverReport::Proved { .. })).await?;
         taken.proofs.push(began.elapsed().as_secs_f64());
     }
     taken.peak = process::largest_peak(std::process::id())?;
-    stop.cancel();
-    tracker.close();
-    tracker.wait().await;
+    ours.stop().await;
     Ok(taken)
 }
 
-async fn wait(reports: &mut mpsc::Receiver<ProverReport>, is_it: fn(&ProverReport) -> bool) -> anyhow::Result<()> {
-    let waiting = async {
-        loop {
-            match reports.recv().await.context("the prover has ended")? {
-                report if is_it(&report) => return Ok(()),
-                ProverReport::Failed { fault, .. } => bail!("{fault}"),
-                ProverReport::Unavailable { cause } => bail!("{cause}"),
-                _ => {}
-            }
-        }
-    };
-    timeout(PATIENCE, waiting).await.context("it took too long")?
-}
-
 /// An order for the proof, with the artifacts that it names.
-fn order(directory: &TempDir, options: &Options) -> anyhow::Result<ProveOrder> {
+pub(super) fn order(directory: &TempDir, mode: ProofMode, n: u32) -> anyhow::Result<ProveOrder> {
     let at = |name: &str| directory.path().join(name);
     let with_length = |bytes: &[u8]| [&(bytes.len() as u64).to_le_bytes(), bytes].concat();
     let program = with_length(FIBONACCI);
     std::fs::write(at("program"), &program)?;
     // One value, none of which is read yet, and no proofs.
-    let value = with_length(&options.n.to_le_bytes());
+    let value = with_length(&n.to_le_bytes());
     let stdin = [&1_u64.to_le_bytes(), value.as_slice(), &0_u64.to_le_bytes(), &0_u64.to_le_bytes()].concat();
     std::fs::write(at("stdin"), stdin)?;
     let mut vk_hash = [0; 32];
@@ -150,7 +177,7 @@ fn order(directory: &TempDir, options: &Options) -> anyhow::Result<ProveOrder> {
         program_digest: Digest::of(&program),
         stdin: at("stdin"),
         output: at("proof"),
-        mode: options.mode,
+        mode,
         circuit_version: CircuitVersion::new(CIRCUIT_VERSION),
         vk_hash,
         cycle_limit: u64::MAX,
@@ -161,7 +188,8 @@ fn order(directory: &TempDir, options: &Options) -> anyhow::Result<ProveOrder> {
 /// What the SDK's prover takes.
 async fn theirs(options: &Options) -> anyhow::Result<Taken> {
     let mut command = Command::new(sdk_prover()?);
-    command.args([options.mode.to_string(), options.proofs.to_string(), options.n.to_string()]);
+    let Options { backend, mode, proofs, n, alone: _ } = options;
+    command.args([backend.to_string(), mode.to_string(), proofs.to_string(), n.to_string()]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let began = clock::now();
     let mut child = command.spawn()?;
