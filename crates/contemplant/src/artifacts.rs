@@ -29,7 +29,10 @@ const MAX_REASON_BYTES: usize = 1000;
 /// How patient transfers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// Silence after which a try is given up.
+    /// How long an answer may take to begin: a dead connection has cost nothing yet, and a coordinator that looks at the
+    /// bytes before it answers goes on with that.
+    pub answer: Duration,
+    /// Silence in the middle of a transfer after which a try is given up.
     pub silence: Duration,
     /// The first wait between two tries; it doubles from there.
     pub first_wait: Duration,
@@ -44,6 +47,7 @@ impl Default for Patience {
     /// About four minutes of trouble make a round of tries, which is longer than a restart of the coordinator.
     fn default() -> Self {
         Self {
+            answer: Duration::from_secs(15),
             silence: Duration::from_mins(1),
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
@@ -247,9 +251,7 @@ impl ArtifactClient {
         if part.size > 0 {
             request = request.header(header::RANGE, format!("bytes={}-", part.size));
         }
-        let silence = self.patience.silence;
-        let response = timeout(silence, request.send()).await.map_err(|_| TransferError::Silence(silence))?;
-        let response = response.map_err(|error| TransferError::Connection(error.without_url()))?;
+        let response = self.begin(request).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT if starts_at(&response, part.size) => {}
             // Another part than asked for, or one that cannot be: begin anew at the next try.
@@ -260,6 +262,7 @@ impl ArtifactClient {
             StatusCode::OK => part.restart().await?,
             _ => return Err(refused(response).await),
         }
+        let silence = self.patience.silence;
         let mut chunks = response.bytes_stream();
         loop {
             let next = timeout(silence, chunks.next()).await.map_err(|_| TransferError::Silence(silence))?;
@@ -275,6 +278,13 @@ impl ArtifactClient {
             return Err(TransferError::Cut { received: part.size, expected: source.size });
         }
         Ok(())
+    }
+
+    /// Sends a request without a body, and waits until its answer begins.
+    async fn begin(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, TransferError> {
+        let answer = self.patience.answer;
+        let response = timeout(answer, request.send()).await.map_err(|_| TransferError::Silence(answer))?;
+        response.map_err(|error| TransferError::Connection(error.without_url()))
     }
 
     fn resolve(&self, address: &str) -> Result<Url, TransferError> {
@@ -415,10 +425,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_never_answers_is_soon_given_up_for_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("its address")).parse().expect("an address");
+        let patience = Patience { answer: Duration::from_secs(1), silence: Duration::MAX, ..Patience::default() };
+        let client = ArtifactClient::new(base, None, patience).expect("builds");
+        let source = Source { url: "/x".to_owned(), digest: Digest::of(BYTES), size: BYTES.len() as u64 };
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = directory.path().join("x");
+        let serve = async {
+            let (_dead, _) = listener.accept().await.expect("accepts");
+            serve_once_each(listener).await;
+        };
+        tokio::select! {
+            outcome = client.download(&source, &target) => outcome.expect("comes"),
+            () = serve => {}
+        }
+    }
+
+    #[tokio::test]
     async fn a_transfer_uses_no_connection_of_another() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("its address")).parse().expect("an address");
-        let patience = Patience { silence: Duration::from_secs(5), fruitless_tries: 0, ..Patience::default() };
+        let patience = Patience { answer: Duration::from_secs(5), fruitless_tries: 0, ..Patience::default() };
         let client = ArtifactClient::new(base, None, patience).expect("builds");
         let source = Source { url: "/x".to_owned(), digest: Digest::of(BYTES), size: BYTES.len() as u64 };
         let directory = tempfile::tempdir().expect("a directory");

@@ -112,10 +112,7 @@ impl ArtifactClient {
 
     /// Asks how much of an upload is there.
     async fn ask(&self, url: &Url) -> Result<There, TransferError> {
-        let silence = self.patience.silence;
-        let request = self.authorized(self.http.head(url.clone()), url);
-        let response = timeout(silence, request.send()).await.map_err(|_| TransferError::Silence(silence))?;
-        let response = response.map_err(|error| TransferError::Connection(error.without_url()))?;
+        let response = self.begin(self.authorized(self.http.head(url.clone()), url)).await?;
         match (response.status(), upload_offset(&response)) {
             (status, Some(_)) if status.is_success() && says(&response, UPLOAD_COMPLETE, "?1") => Ok(There::All),
             (status, Some(offset)) if status.is_success() => Ok(There::Part(offset)),

@@ -37,6 +37,7 @@ const PACE: Pace = Pace {
 };
 
 const PATIENCE: Patience = Patience {
+    answer: Duration::from_secs(10),
     silence: Duration::from_secs(10),
     first_wait: Duration::from_millis(10),
     longest_wait: Duration::from_millis(50),

@@ -77,7 +77,10 @@ impl ArtifactApi {
                 return Err(Refusal::Conflict);
             }
             // What was lost is brought again.
-            if self.condition(&row).await? == Condition::Intact {
+            let api = self.clone();
+            // A look that takes longer than its worker waits is not begun anew with each question.
+            let look = self.tasks.spawn(async move { api.condition(&row).await });
+            if look.await.map_err(|source| Refusal::Stopped { source })?? == Condition::Intact {
                 return Ok((Progress::All, announced));
             }
         }
