@@ -19,7 +19,7 @@ use crate::{
     inputs::InputCache,
     journal::Journal,
     programs::ProgramCache,
-    provers::ProverPort,
+    provers::{ProverPort, decide_spares},
     session::{self, Endpoint, Pace},
     snark::{self, Snarks},
     state::StateDirectory,
@@ -136,6 +136,8 @@ impl App {
         let mut provers = self.config.provers.clone();
         provers.extend(gpu::provers(&self.config.gpu, provers.len(), &self.gpu_servers).await?);
         let snarks = self.snarks(&provers).await;
+        let memory = tokio::task::spawn_blocking(|| Memory::look().allowed()).await.unwrap_or_default();
+        decide_spares(&mut provers, memory);
         let start = |config| ProverPort::start(config, &snarks, &self.scratch, &tracker, &provers_stop);
         let provers = provers.iter().map(start).collect();
         let parts = AgentParts {

@@ -18,6 +18,12 @@ use crate::{
 /// The longest wait before the prover of a GPU is started again.
 const LONGEST_GPU_RESTART_DELAY: Duration = Duration::from_mins(10);
 
+/// Memory for each prover on the processor from which it has a spare, in bytes: without what that takes, there is as much
+/// as SP1's own size of shards takes.
+const SPARE_FROM: u64 = 48 << 30;
+/// What a machine has less than it is said to have, in bytes.
+const KEPT_BY_MACHINES: u64 = 1 << 30;
+
 /// How much longer a prover may take to start that may have to download its server.
 const DOWNLOAD_TIME: Duration = Duration::from_mins(45);
 
@@ -109,11 +115,28 @@ fn own_command(args: Vec<OsString>) -> ChildCommand {
     ChildCommand { program: "/proc/self/exe".into(), args, env: Vec::new() }
 }
 
+/// Decides which provers have a spare where the configuration leaves it open: those that take minutes to start, if this
+/// much `memory` in bytes is enough for it.
+pub fn decide_spares(provers: &mut [ProverConfig], memory: u64) {
+    let is_slow = |prover: &ProverConfig| prover.backend == Backend::Cpu && prover.program == ProverProgram::BuiltIn;
+    let count = provers.iter().filter(|prover| is_slow(prover)).count();
+    let wanted = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(SPARE_FROM - KEPT_BY_MACHINES);
+    let has_room = memory >= wanted;
+    for prover in provers {
+        // Who limits a prover's memory has other uses for the rest.
+        let is_default = is_slow(prover) && prover.memory_limit.is_none() && has_room;
+        if *prover.spare.get_or_insert(is_default) {
+            tracing::info!(backend = %prover.backend, "A second prover will stand by");
+        }
+    }
+}
+
 /// A device that does not come up most often needs a person, so it is tried ever more rarely.
 fn settings(config: &ProverConfig) -> ProverSettings {
     let mut settings = ProverSettings {
         memory_limit: config.memory_limit.map(|limit| limit.as_u64()),
         time_limit: config.time_limit,
+        has_spare: config.spare.unwrap_or(false),
         ..ProverSettings::default()
     };
     if config.backend == Backend::Gpu {
@@ -215,20 +238,43 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_prover_of_our_own_is_told_what_the_machine_is_ready_for_and_another_program_is_left_alone() {
-        let own = ProverConfig {
+    fn on_processor() -> ProverConfig {
+        ProverConfig {
             vm: Vm::Sp1,
             backend: Backend::Cpu,
             program: ProverProgram::BuiltIn,
             script: None,
             memory_limit: None,
             time_limit: None,
-        };
+            spare: None,
+        }
+    }
+
+    #[test]
+    fn a_prover_of_our_own_is_told_what_the_machine_is_ready_for_and_another_program_is_left_alone() {
+        let own = on_processor();
         assert_eq!(command(&own, &Snarks::default()).args, ["prover", "--backend", "cpu"]);
         let both = Snarks { cpu: vec![ProofMode::Plonk, ProofMode::Groth16], gpu: vec![] };
         assert_eq!(command(&own, &both).args, ["prover", "--backend", "cpu", "--snarks", "plonk,groth16"]);
         let program = ProverProgram::External { program: "/p".into(), args: vec!["a".to_owned()] };
         assert_eq!(command(&ProverConfig { program, ..own }, &both).args, ["a"]);
+    }
+
+    #[test]
+    fn where_nothing_is_said_a_slow_prover_has_a_spare_if_there_is_memory_for_all() {
+        let cpu = on_processor();
+        let decided = |provers: &[&ProverConfig], gib: u64| {
+            let mut provers: Vec<ProverConfig> = provers.iter().map(|prover| (*prover).clone()).collect();
+            decide_spares(&mut provers, gib << 30);
+            provers.iter().map(|prover| settings(prover).has_spare).collect::<Vec<_>>()
+        };
+        assert_eq!(decided(&[&cpu], 24), [false]);
+        assert_eq!(decided(&[&cpu], 48), [true]);
+        assert_eq!(decided(&[&cpu, &cpu], 64), [false, false]);
+        let mock = ProverConfig { backend: Backend::Mock, ..cpu.clone() };
+        let limited = ProverConfig { memory_limit: Some(bytesize::ByteSize::gib(24)), ..cpu.clone() };
+        let said = |spare| ProverConfig { spare: Some(spare), ..cpu.clone() };
+        assert_eq!(decided(&[&mock, &limited, &said(false), &said(true)], 1024), [false, false, false, true]);
+        assert_eq!(decided(&[&said(true)], 24), [true]);
     }
 }

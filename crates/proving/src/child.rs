@@ -52,7 +52,7 @@ pub trait Prove: Send + Sync {
         false
     }
 
-    /// Whether this prover cannot go on; asked after each order. If so the process ends once the outcome is told,
+    /// Whether this prover cannot go on; asked after each order, however that ended. If so the process ends once the outcome is told,
     /// and its parent starts another.
     fn is_broken(&self) -> bool {
         false
@@ -262,7 +262,8 @@ pub async fn serve_prover(mut channel: Channel, prover: impl Prove + 'static) ->
                                 work.stop().await;
                             }
                             // By now it may have come to what does not stop.
-                            if !prover.stops_when_dropped() {
+                            if !prover.stops_when_dropped() || prover.is_broken() {
+                                writer.send(&ProverMessage::Leaving)?;
                                 leave();
                             }
                         }
@@ -274,6 +275,7 @@ pub async fn serve_prover(mut channel: Channel, prover: impl Prove + 'static) ->
                 at_work = None;
                 writer.send(&message)?;
                 if prover.is_broken() {
+                    writer.send(&ProverMessage::Leaving)?;
                     leave();
                 }
             }

@@ -18,10 +18,12 @@
 //! ← {"type":"failed","attempt":"0101…","fault":{"class":"guest","cause":"…"}}
 //! → {"type":"cancel","attempt":"0101…"}
 //! ← {"type":"cancelled","attempt":"0101…"}
+//! ← {"type":"leaving"}
 //! ```
 //!
 //! Each order gets exactly one of `proved`, `failed`, `cancelled`, unless the child ends. A child that cannot
-//! drop its work when told `cancel` ends instead; one that does neither is killed after a grace period.
+//! drop its work when told `cancel` ends instead; one that does neither is killed after a grace period. A child that ends
+//! on purpose says `leaving` first.
 //!
 //! A verifier, which answers one instruction after the other:
 //!
@@ -109,6 +111,8 @@ pub enum ProverMessage {
         /// The attempt.
         attempt: AttemptId,
     },
+    /// It cannot go on after its last attempt, and ends now, however that looks from outside.
+    Leaving,
 }
 
 /// What a verifier child is told.

@@ -23,6 +23,7 @@ mod prover;
 pub mod script;
 mod shared_memory;
 mod shortage;
+mod spare;
 mod stderr;
 mod supervisor;
 #[cfg(feature = "testing")]

@@ -14,6 +14,7 @@ use crate::{
     frames::{self, FrameError, PROTOCOL_VERSION, ProverInstruction, ProverMessage},
     order::{Execution, Progress, ProveOrder},
     shared_memory::sweep_shared_memory,
+    spare::{Spare, Successor},
     supervisor::{BackOff, ChildCommand, ChildEvent, RunningChild},
 };
 
@@ -27,6 +28,9 @@ const MEMORY_LOOK: Duration = Duration::from_millis(250);
 /// An outbox that has grown this long has no reader: no more orders are taken.
 const MAX_OUTBOX: usize = 64;
 
+/// What a cancelled child is told to do, if it can give its memory back in no other way.
+const ENDED_WITH_ATTEMPT: &str = "it ended with its cancelled attempt";
+
 /// What a prover child says, through its parent's handle.
 ///
 /// Of an attempt that [`ProverChild::prove`] accepted come any number of `Progress`, at most one `Executed` and
@@ -34,7 +38,7 @@ const MAX_OUTBOX: usize = 64;
 /// attempt ends in silence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProverReport {
-    /// The child is up and can take an order; comes after every start.
+    /// A child is up and can take an order; comes after every start, and when a spare takes over.
     Ready(ProverProfile),
     /// How far an attempt has come. Only the latest is kept while nobody reads.
     Progress {
@@ -59,7 +63,7 @@ pub enum ProverReport {
         /// Size of the proof in bytes.
         size: u64,
     },
-    /// The attempt failed. If the child died of it, `Unavailable` comes next.
+    /// The attempt failed. If the child died of it, `Unavailable` comes next; or `Ready`, if a spare takes over.
     Failed {
         /// The attempt.
         attempt: AttemptId,
@@ -98,6 +102,9 @@ pub struct ProverSettings {
     pub memory_limit: Option<u64>,
     /// Most time from an order to its outcome.
     pub time_limit: Option<Duration>,
+    /// Whether a second child is kept, started and idle, which takes over when the first one ends. It is started when
+    /// the first one is ready, and its memory comes on top of the limit.
+    pub has_spare: bool,
     /// The wait before the first restart after a death; it doubles from there.
     pub first_restart_delay: Duration,
     /// The longest wait before a restart.
@@ -111,6 +118,7 @@ impl Default for ProverSettings {
             cancel_grace: Duration::from_secs(2),
             memory_limit: None,
             time_limit: None,
+            has_spare: false,
             first_restart_delay: Duration::from_secs(1),
             longest_restart_delay: Duration::from_mins(1),
         }
@@ -161,8 +169,10 @@ impl ProverChild {
     ) -> (Self, mpsc::Receiver<ProverReport>) {
         let (handle, commands) = mpsc::channel(MAX_COMMANDS);
         let (reports, reader) = mpsc::channel(MAX_REPORTS);
+        let back_off = BackOff::new(settings.first_restart_delay, settings.longest_restart_delay);
         let actor = Actor {
-            back_off: BackOff::new(settings.first_restart_delay, settings.longest_restart_delay),
+            spare: settings.has_spare.then(|| Spare::new(command.clone(), settings.start_timeout, back_off)),
+            back_off,
             command,
             settings,
             commands,
@@ -172,6 +182,7 @@ impl ProverChild {
             state: State::Down { cause: "it is starting".to_owned() },
             deadline: Some(Instant::now()),
             memory_look: Instant::now(),
+            spare_not_before: Instant::now(),
         };
         tracker.spawn(actor.run(stop));
         (Self(handle), reader)
@@ -191,12 +202,12 @@ impl ProverChild {
     }
 
     /// Stops an attempt: politely, and after the grace by killing the child's process group, which is then
-    /// restarted at once.
+    /// restarted at once, or followed by its spare.
     ///
     /// From the moment that this call is heard, nothing more is reported of the attempt; reports sent before
     /// may still lie unread in the channel. When it returns, nothing of the attempt is running: the child is
-    /// free for the next order, or down with `Unavailable` and later `Ready` to come. An attempt that is not
-    /// in hand (unknown, finished, cancelled) is fine and returns at once.
+    /// free for the next order; or its spare is, and `Ready` comes; or it is down, and `Unavailable` and later `Ready`
+    /// come. An attempt that is not in hand (unknown, finished, cancelled) is fine and returns at once.
     ///
     /// # Errors
     /// [`ProverError::Stopped`]
@@ -228,6 +239,7 @@ enum Event {
     CanReport,
     Deadline,
     MemoryLook,
+    SpareTended,
 }
 
 struct Actor {
@@ -239,6 +251,10 @@ struct Actor {
     /// cannot lock both up. Bounded: one report per kind and attempt, and no order is taken while it is long.
     outbox: VecDeque<ProverReport>,
     child: Option<RunningChild>,
+    /// What takes the place of the child when it ends.
+    spare: Option<Spare>,
+    /// When its successor may be started: one that takes over at once must not make children that keep dying cheap.
+    spare_not_before: Instant,
     state: State,
     deadline: Option<Instant>,
     /// When to look at the child's memory next, if it is limited.
@@ -260,11 +276,20 @@ impl Actor {
                 Event::CanReport => self.report_next(),
                 Event::Deadline => self.deadline_passed().await,
                 Event::MemoryLook => self.look_at_memory().await,
+                Event::SpareTended => {}
             }
         }
-        if let Some(child) = self.child.take() {
-            child.kill().await;
-        }
+        let spare = async {
+            if let Some(spare) = self.spare.take() {
+                spare.end().await;
+            }
+        };
+        let child = async {
+            if let Some(child) = self.child.take() {
+                child.kill().await;
+            }
+        };
+        tokio::join!(child, spare);
     }
 
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
@@ -280,6 +305,7 @@ impl Actor {
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Event::Deadline,
             () = sleep_until(memory_look), if is_memory_limited => Event::MemoryLook,
             event = next_of(&mut self.child), if self.child.is_some() => Event::Child(event),
+            () = tend(&mut self.spare), if self.spare.is_some() => Event::SpareTended,
         }
     }
 
@@ -344,8 +370,7 @@ impl Actor {
             ChildEvent::Broken(cause) => self.bring_down(Fault::worker(cause)).await,
             ChildEvent::Exited(status) => {
                 let fault = match (&self.state, &self.child) {
-                    // What it was told to do, if it can give its memory back in no other way.
-                    (State::Cancelling { .. }, _) => Fault::worker("it ended with its cancelled attempt"),
+                    (State::Cancelling { .. }, _) => Fault::worker(ENDED_WITH_ATTEMPT),
                     (_, Some(child)) => child.exit_fault(status),
                     (_, None) => Fault::worker(status.to_string()),
                 };
@@ -366,9 +391,7 @@ impl Actor {
             }
             ProverMessage::Ready { profile, .. } => {
                 if matches!(self.state, State::Starting) {
-                    self.state = State::Idle;
-                    self.deadline = None;
-                    self.report(ProverReport::Ready(profile));
+                    self.is_ready(profile);
                 }
             }
             ProverMessage::Progress { attempt, progress } if in_hand == Some(attempt) => {
@@ -388,7 +411,25 @@ impl Actor {
                 let fault = Fault::worker("the prover dropped the attempt without being told to");
                 self.finish(attempt, ProverReport::Failed { attempt, fault });
             }
+            ProverMessage::Leaving => {
+                let fault = match self.state {
+                    State::Cancelling { .. } => Fault::worker(ENDED_WITH_ATTEMPT),
+                    // An order that crossed this on its way was never begun.
+                    _ => Fault::lost("it could not go on after its last attempt, and ended"),
+                };
+                self.bring_down(fault).await;
+            }
             ProverMessage::Progress { .. } | ProverMessage::Executed { .. } => {} // of a cancelled attempt
+        }
+    }
+
+    /// The child can take an order.
+    fn is_ready(&mut self, profile: ProverProfile) {
+        self.state = State::Idle;
+        self.deadline = None;
+        self.report(ProverReport::Ready(profile));
+        if let Some(spare) = &mut self.spare {
+            spare.stand_by(self.spare_not_before);
         }
     }
 
@@ -415,18 +456,13 @@ impl Actor {
 
     async fn deadline_passed(&mut self) {
         match &self.state {
-            State::Down { .. } => match RunningChild::start(NAME, &self.command, None) {
+            State::Down { .. } => match start_child(&self.command) {
                 Ok(child) => {
-                    // What a child left behind that died with all who had it mapped.
-                    drop(tokio::task::spawn_blocking(sweep_shared_memory));
                     self.child = Some(child);
                     self.state = State::Starting;
                     self.deadline = Some(Instant::now() + self.settings.start_timeout);
                 }
-                Err(error) => {
-                    let program = self.command.program.display();
-                    self.bring_down(Fault::worker(format!("cannot start {program}: {error}"))).await;
-                }
+                Err(cause) => self.bring_down(Fault::worker(cause)).await,
             },
             State::Starting => {
                 let waited = self.settings.start_timeout.as_secs();
@@ -455,7 +491,8 @@ impl Actor {
         }
     }
 
-    /// Kills what is left of the child, ends the attempt in hand with `fault`, and sets the time of the restart.
+    /// Kills what is left of the child, ends the attempt in hand with `fault`, and has the spare take over or sets the
+    /// time of the restart.
     async fn bring_down(&mut self, fault: Fault) {
         if let Some(child) = self.child.take() {
             child.kill().await;
@@ -479,8 +516,22 @@ impl Actor {
                 self.back_off.next()
             }
         };
-        self.deadline = Some(Instant::now() + delay);
+        self.spare_not_before = Instant::now() + delay;
+        self.deadline = Some(self.spare_not_before);
         self.report(ProverReport::Unavailable { cause });
+        match self.spare.as_mut().and_then(Spare::take) {
+            Some(Successor::Ready(child, profile)) => {
+                tracing::info!("a spare prover takes over");
+                self.child = Some(child);
+                self.is_ready(profile);
+            }
+            Some(Successor::Starting(child, until)) => {
+                self.child = Some(child);
+                self.state = State::Starting;
+                self.deadline = Some(until);
+            }
+            None => {}
+        }
     }
 
     async fn send(&mut self, line: String) -> Result<(), String> {
@@ -514,6 +565,25 @@ impl Actor {
         {
             self.outbox.push_front(report);
         }
+    }
+}
+
+/// Starts a prover child.
+///
+/// # Errors
+/// Why it cannot be started.
+pub(crate) fn start_child(command: &ChildCommand) -> Result<RunningChild, String> {
+    let started = RunningChild::start(NAME, command, None);
+    let child = started.map_err(|error| format!("cannot start {}: {error}", command.program.display()))?;
+    // What a child left behind that died with all who had it mapped.
+    drop(tokio::task::spawn_blocking(sweep_shared_memory));
+    Ok(child)
+}
+
+async fn tend(spare: &mut Option<Spare>) {
+    match spare {
+        Some(spare) => spare.tend().await,
+        None => std::future::pending().await,
     }
 }
 

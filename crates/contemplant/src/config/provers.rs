@@ -28,6 +28,8 @@ pub struct ProverConfig {
     pub memory_limit: Option<ByteSize>,
     /// Most time for one attempt.
     pub time_limit: Option<Duration>,
+    /// Whether a second prover stands by. If not said, the machine's memory decides.
+    pub spare: Option<bool>,
 }
 
 /// The child process of a prover.
@@ -69,6 +71,7 @@ struct RawProver {
     script: Option<String>,
     memory_limit: Option<String>,
     time_limit: Option<String>,
+    spare: Option<bool>,
     moongate_endpoint: Option<Value>,
     groth16_enabled: Option<Value>,
 }
@@ -171,5 +174,5 @@ fn read_one(reader: &mut Reader, index: usize, value: &Value, has_built_in_prove
             None
         }
     });
-    Some(ProverConfig { vm: vm?, backend: backend?, program, script, memory_limit, time_limit })
+    Some(ProverConfig { vm: vm?, backend: backend?, program, script, memory_limit, time_limit, spare: raw.spare })
 }

@@ -74,6 +74,7 @@ fn the_frames_of_a_prover_are_these_bytes() {
         &ProverMessage::Cancelled { attempt: attempt() },
         r#"{"type":"cancelled","attempt":"01010101010101010101010101010101"}"#,
     );
+    is_written(&ProverMessage::Leaving, r#"{"type":"leaving"}"#);
 }
 
 #[test]

@@ -63,6 +63,14 @@ impl Bench {
         assert_eq!(self.next().await, ProverReport::Ready(ScriptedProver::profile()));
     }
 
+    /// Waits until a prover is ready after one that was has ended, whether or not that was told.
+    pub(crate) async fn is_ready_again(&mut self) {
+        match self.next().await {
+            ProverReport::Unavailable { .. } => self.is_ready().await,
+            report => assert_eq!(report, ProverReport::Ready(ScriptedProver::profile())),
+        }
+    }
+
     pub(crate) async fn is_unavailable(&mut self) -> String {
         match self.next().await {
             ProverReport::Unavailable { cause } => cause,

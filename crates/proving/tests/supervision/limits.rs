@@ -1,6 +1,9 @@
 //! What ends an attempt from outside: cancels, and limits of time and memory.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use network_lib::FaultClass;
 use proving::{ChildCommand, ProverReport, ProverSettings};
@@ -22,6 +25,10 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_polite_cancel_frees_the_child_without_a_restart,
     a_child_that_cannot_drop_its_work_ends_when_cancelled,
     a_child_that_ignores_a_cancel_is_killed_after_the_grace,
+    a_spare_takes_over_at_once_and_has_a_successor,
+    a_spare_that_still_starts_takes_the_place_of_one_that_ended,
+    a_spare_that_does_not_come_up_is_tried_again_and_disturbs_nobody,
+    stopping_ends_the_spare_too,
     nothing_is_reported_after_a_cancel,
     reports_that_nobody_reads_do_not_block_a_cancel,
 ];
@@ -190,6 +197,84 @@ async fn a_child_that_ignores_a_cancel_is_killed_after_the_grace() {
     assert_eq!(bench.is_unavailable().await, "it did not stop when its attempt was cancelled");
     bench.is_ready().await;
     bench.end().await;
+}
+
+/// A prover that writes its process id to a file in `folder` when it starts, and takes some `start` for that.
+fn numbered(folder: &Path, start: &str) -> ChildCommand {
+    let (folder, program) = (folder.display(), std::env::current_exe().unwrap().display().to_string());
+    shell(&format!("n=$(ls {folder} | wc -l); echo $$ > {folder}/$n; {start}; exec {program} child prover"))
+}
+
+/// The process id of the prover that was started as the `number`th.
+async fn started(folder: &TempDir, number: usize) -> String {
+    contents(&folder.path().join(number.to_string())).await.trim().to_owned()
+}
+
+async fn a_spare_takes_over_at_once_and_has_a_successor() {
+    let folder = TempDir::new().unwrap();
+    // Far more than the patience of a test: whoever is ready again was not started again.
+    let first_restart_delay = Duration::from_mins(10);
+    let settings = ProverSettings { has_spare: true, first_restart_delay, ..ProverSettings::default() };
+    let mut bench = Bench::ready(numbered(folder.path(), "true"), settings).await;
+    for number in 0..3_u8 {
+        let (current, spare) = (usize::from(number), usize::from(number) + 1);
+        let mark = bench.path(&format!("{number}.mark"));
+        bench.prover.prove(bench.order(number, &format!("mark {}\nspin", mark.display()))).await.unwrap();
+        assert_eq!(contents(&mark).await, started(&folder, current).await);
+        started(&folder, spare).await;
+        bench.prover.cancel(id(number)).await.unwrap();
+        is_gone(&started(&folder, current).await).await;
+        bench.is_ready_again().await;
+    }
+    // A crash is no different.
+    started(&folder, 4).await;
+    bench.prover.prove(bench.order(7, "exit 3")).await.unwrap();
+    bench.has_failed(7).await;
+    bench.is_ready_again().await;
+    bench.proves(8).await;
+    bench.end().await;
+}
+
+async fn a_spare_that_still_starts_takes_the_place_of_one_that_ended() {
+    let folder = TempDir::new().unwrap();
+    // The second one starts when it is told to.
+    let go = folder.path().join("9");
+    let start = format!("if [ $n = 1 ]; then until [ -e {} ]; do sleep 0.01; done; fi", go.display());
+    let settings = ProverSettings { has_spare: true, ..settings() };
+    let mut bench = Bench::ready(numbered(folder.path(), &start), settings).await;
+    let spare = started(&folder, 1).await;
+    bench.prover.prove(bench.order(1, "exit 3")).await.unwrap();
+    bench.has_failed(1).await;
+    bench.is_unavailable().await;
+    std::fs::write(&go, "").unwrap();
+    bench.is_ready().await;
+    let mark = bench.path("mark");
+    bench.prover.prove(bench.order(2, &format!("mark {}\nprove 1", mark.display()))).await.unwrap();
+    assert_eq!(contents(&mark).await, spare);
+    bench.end().await;
+}
+
+async fn a_spare_that_does_not_come_up_is_tried_again_and_disturbs_nobody() {
+    let folder = TempDir::new().unwrap();
+    let start = "case $n in 1) exit 7;; 2) echo garbage;; esac";
+    let settings = ProverSettings { has_spare: true, ..settings() };
+    let mut bench = Bench::ready(numbered(folder.path(), start), settings).await;
+    bench.proves(1).await;
+    started(&folder, 3).await;
+    bench.prover.prove(bench.order(2, "exit 3")).await.unwrap();
+    bench.has_failed(2).await;
+    bench.is_ready_again().await;
+    bench.proves(3).await;
+    bench.end().await;
+}
+
+async fn stopping_ends_the_spare_too() {
+    let folder = TempDir::new().unwrap();
+    let settings = ProverSettings { has_spare: true, ..settings() };
+    let bench = Bench::ready(numbered(folder.path(), "true"), settings).await;
+    let spare = started(&folder, 1).await;
+    bench.end().await;
+    is_gone(&spare).await;
 }
 
 async fn nothing_is_reported_after_a_cancel() {

@@ -4,7 +4,9 @@ use std::{path::Path, time::Duration};
 
 use network_lib::{CircuitVersion, Digest, FaultClass, ProofMode};
 use proving::{
-    ChildCommand, Phase, ProveOrder, ProverError, ProverReport, ProverSettings, mock,
+    ChildCommand, Phase, ProveOrder, ProverError, ProverReport, ProverSettings,
+    frames::ProverMessage,
+    mock,
     testing::{CIRCUIT_VERSION, ScriptedProver},
 };
 use tempfile::TempDir;
@@ -32,6 +34,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_child_of_another_version_is_not_used,
     a_program_that_does_not_exist_is_reported_and_tried_again,
     a_child_that_fails_and_ends_is_started_ever_later,
+    a_child_that_leaves_was_not_killed_by_the_kernel,
     a_child_that_is_never_ready_is_given_up,
     stopping_kills_the_whole_group,
     a_child_whose_parent_is_gone_ends_with_its_group,
@@ -237,7 +240,7 @@ async fn a_program_that_does_not_exist_is_reported_and_tried_again() {
 async fn a_child_that_fails_and_ends_is_started_ever_later() {
     let attempt = id(1);
     let fault = network_lib::Fault::worker("the device fell out");
-    let failed = proving::frames::encode(&proving::frames::ProverMessage::Failed { attempt, fault }).unwrap();
+    let failed = proving::frames::encode(&ProverMessage::Failed { attempt, fault }).unwrap();
     let script = format!("echo '{}'; read order; echo '{failed}'", ready_line());
     let first_restart_delay = Duration::from_millis(100);
     let settings = ProverSettings { first_restart_delay, ..ProverSettings::default() };
@@ -252,6 +255,19 @@ async fn a_child_that_fails_and_ends_is_started_ever_later() {
         let waited = begun.elapsed() + Duration::from_millis(20);
         assert!(waited >= first_restart_delay * 2_u32.pow(restart), "restart {restart} after {waited:?}");
     }
+    bench.end().await;
+}
+
+async fn a_child_that_leaves_was_not_killed_by_the_kernel() {
+    let fault = network_lib::Fault::worker("the device fell out");
+    let said = [ProverMessage::Failed { attempt: id(1), fault }, ProverMessage::Leaving];
+    let said = said.map(|message| format!("echo '{}'", proving::frames::encode(&message).unwrap())).join("; ");
+    let script = format!("echo '{}'; read order; {said}; kill -9 0", ready_line());
+    let mut bench = Bench::ready(shell(&script), settings()).await;
+    bench.prover.prove(bench.order(1, "")).await.unwrap();
+    bench.has_failed(1).await;
+    assert_eq!(bench.is_unavailable().await, "it could not go on after its last attempt, and ended");
+    bench.is_ready().await;
     bench.end().await;
 }
 
