@@ -129,6 +129,9 @@ pub struct GpuArgs {
     /// How long the server may be silent at work.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub gpu_silence_limit: Option<Duration>,
+    /// Whether another prover child for the device stands by.
+    #[arg(long)]
+    pub gpu_spare: bool,
     /// SHA-256 of a server that may be downloaded.
     #[arg(long, value_name = "SHA256", requires = "gpu_server_directory")]
     pub gpu_server_sha256: Option<Digest>,
@@ -148,6 +151,7 @@ impl From<&GpuProgram> for GpuArgs {
             device: *device,
             gpu_server: config.server.clone(),
             gpu_silence_limit: Some(config.silence_limit),
+            gpu_spare: config.has_spare,
             gpu_server_sha256: download.map(|download| download.sha256),
             gpu_server_url: download.and_then(|download| Some(download.url.as_ref()?.to_string())),
             gpu_server_directory: download.map(|_| directory.clone()),
@@ -158,8 +162,15 @@ impl From<&GpuProgram> for GpuArgs {
 impl GpuArgs {
     /// As they stand on a command line.
     pub(crate) fn into_args(self) -> Vec<OsString> {
-        let Self { device, gpu_server, gpu_silence_limit, gpu_server_sha256, gpu_server_url, gpu_server_directory } =
-            self;
+        let Self {
+            device,
+            gpu_server,
+            gpu_silence_limit,
+            gpu_spare,
+            gpu_server_sha256,
+            gpu_server_url,
+            gpu_server_directory,
+        } = self;
         let silence_limit = gpu_silence_limit.map(|limit| humantime::format_duration(limit).to_string());
         let values: [(&str, Option<OsString>); 6] = [
             ("--device", Some(device.to_string().into())),
@@ -169,7 +180,8 @@ impl GpuArgs {
             ("--gpu-server-url", gpu_server_url.map(Into::into)),
             ("--gpu-server-directory", gpu_server_directory.map(Into::into)),
         ];
-        values.into_iter().filter_map(|(name, value)| Some([name.into(), value?])).flatten().collect()
+        let values = values.into_iter().filter_map(|(name, value)| Some([name.into(), value?])).flatten();
+        values.chain(gpu_spare.then(|| "--gpu-spare".into())).collect()
     }
 }
 
@@ -243,6 +255,7 @@ mod tests {
         let config = GpuConfig {
             server: Some("/opt/sp1-gpu-server".into()),
             silence_limit: Duration::from_secs(90),
+            has_spare: true,
             download: Some(GpuServerDownload { url: Some("https://example.com/x".parse().unwrap()), sha256 }),
             ..GpuConfig::default()
         };
@@ -256,6 +269,7 @@ mod tests {
             device: 3,
             gpu_server: Some("/opt/sp1-gpu-server".into()),
             gpu_silence_limit: Some(Duration::from_secs(90)),
+            gpu_spare: true,
             gpu_server_sha256: Some(sha256),
             gpu_server_url: Some("https://example.com/x".to_owned()),
             gpu_server_directory: Some("/state/gpu-server".into()),

@@ -58,6 +58,7 @@ pub async fn provers(config: &GpuConfig, others: usize, directory: &Path) -> Res
             script: None,
             memory_limit: None,
             time_limit: None,
+            spare: Some(config.has_spare),
         }
     };
     Ok(devices.into_iter().map(prover).collect())

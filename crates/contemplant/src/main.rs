@@ -225,6 +225,7 @@ fn gpu_options(args: contemplant::cli::GpuArgs, snarks: Vec<network_lib::ProofMo
         device,
         gpu_server,
         gpu_silence_limit,
+        gpu_spare,
         gpu_server_sha256,
         gpu_server_url,
         gpu_server_directory,
@@ -234,8 +235,15 @@ fn gpu_options(args: contemplant::cli::GpuArgs, snarks: Vec<network_lib::ProofMo
         sha256: *sha256.as_bytes(),
         directory,
     });
-    let silence_limit = gpu_silence_limit.unwrap_or(defaults.silence_limit);
-    proving_sp1::GpuOptions { device, server: gpu_server, silence_limit, download, snarks }
+    proving_sp1::GpuOptions {
+        device,
+        server: gpu_server,
+        silence_limit: gpu_silence_limit.unwrap_or(defaults.silence_limit),
+        has_spare: gpu_spare,
+        download,
+        snarks,
+        ..defaults
+    }
 }
 
 #[cfg(not(feature = "sp1"))]

@@ -15,6 +15,7 @@ use proving::{
 use proving_sp1_engine::LightEngine;
 use proving_sp1_gpu::{GpuError, GpuSettings, Sp1};
 use sp1_sdk::SP1Stdin;
+use tokio::sync::oneshot;
 
 pub use proving_sp1_gpu::Download;
 
@@ -31,6 +32,10 @@ pub struct GpuOptions {
     pub server: Option<PathBuf>,
     /// How long the server may be silent at work before it is taken for hung.
     pub silence_limit: Duration,
+    /// Whether another prover for the device stands by.
+    pub has_spare: bool,
+    /// How long a program is executed before the server is asked for its proof.
+    pub head_start: Duration,
     /// Where the server may be downloaded from if there is none.
     pub download: Option<Download>,
     /// What this machine is ready for besides core and compressed proofs. The server has gnark in it.
@@ -39,7 +44,15 @@ pub struct GpuOptions {
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { device: 0, server: None, silence_limit: GpuSettings::SILENCE_LIMIT, download: None, snarks: Vec::new() }
+        Self {
+            device: 0,
+            server: None,
+            silence_limit: GpuSettings::SILENCE_LIMIT,
+            has_spare: false,
+            head_start: GpuSettings::HEAD_START,
+            download: None,
+            snarks: Vec::new(),
+        }
     }
 }
 
@@ -59,8 +72,10 @@ struct LightSp1 {
 
 #[async_trait]
 impl Sp1 for LightSp1 {
-    async fn execute(&self, order: &ProveOrder) -> Result<Execution, Fault> {
-        execute::start(&self.executor, order, memory_bytes()).await?.finish().await
+    async fn execute(&self, order: &ProveOrder, read: oneshot::Sender<()>) -> Result<Execution, Fault> {
+        let executor = execute::start(&self.executor, order, memory_bytes()).await?;
+        let _ = read.send(()); // nobody minds any more if the attempt was cancelled
+        executor.finish().await
     }
 
     async fn read(&self, order: &ProveOrder) -> Result<(Vec<u8>, SP1Stdin), Fault> {
@@ -86,13 +101,15 @@ impl Verify for LightSp1 {
 
 /// Serves a GPU prover on `channel`. Returns only when it cannot go on.
 pub(crate) async fn serve(channel: Channel, executor: ChildCommand, options: GpuOptions) -> Result<(), GpuError> {
-    let GpuOptions { device, server, silence_limit, download, snarks } = options;
+    let GpuOptions { device, server, silence_limit, has_spare, head_start, download, snarks } = options;
     let mut modes = vec![ProofMode::Core, ProofMode::Compressed];
     modes.extend(snarks);
     let settings = GpuSettings {
         device,
         server,
         silence_limit,
+        has_spare,
+        head_start,
         start_limit: GpuSettings::START_LIMIT,
         download,
         circuit_version: circuit_version(),

@@ -21,6 +21,8 @@ pub struct GpuConfig {
     pub server: Option<PathBuf>,
     /// How long the server may be silent at work before it is taken for hung.
     pub silence_limit: Duration,
+    /// Whether a second server stands by for each device.
+    pub has_spare: bool,
     /// Permission to download the server if there is none.
     pub download: Option<GpuServerDownload>,
 }
@@ -47,7 +49,7 @@ pub struct GpuServerDownload {
 
 impl Default for GpuConfig {
     fn default() -> Self {
-        Self { devices: GpuDevices::None, server: None, silence_limit: SILENCE_LIMIT, download: None }
+        Self { devices: GpuDevices::None, server: None, silence_limit: SILENCE_LIMIT, has_spare: false, download: None }
     }
 }
 
@@ -72,6 +74,7 @@ impl GpuConfig {
         let config = Self {
             server: reader.text("gpu_server").map(PathBuf::from),
             silence_limit: reader.duration("gpu_silence_limit").unwrap_or(SILENCE_LIMIT),
+            has_spare: reader.flag("gpu_spare").unwrap_or(false),
             download: read_download(reader),
             devices,
         };
@@ -79,7 +82,7 @@ impl GpuConfig {
             reader.problem("gpu_silence_limit", "a server needs some time for each line: write it like \"15m\"");
         }
         let is_idle = config.devices == GpuDevices::None;
-        for key in ["gpu_server", "gpu_silence_limit", "gpu_server_download"] {
+        for key in ["gpu_server", "gpu_silence_limit", "gpu_spare", "gpu_server_download"] {
             if is_idle && reader.value(key).is_some() {
                 reader.warning(format!("{key} has no effect without gpu_devices"));
             }

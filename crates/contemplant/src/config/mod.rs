@@ -157,6 +157,9 @@ impl fmt::Display for Config {
             if let Some(limit) = prover.time_limit {
                 writeln!(f, "time_limit = {}", text(&humantime::format_duration(limit).to_string()))?;
             }
+            if let Some(spare) = prover.spare {
+                writeln!(f, "spare = {spare}")?;
+            }
             if let provers::ProverProgram::External { program, args } = &prover.program {
                 writeln!(f, "program = {}", text(&program.display().to_string()))?;
                 let args: Vec<String> = args.iter().map(|arg| text(arg)).collect();
@@ -177,6 +180,7 @@ fn fmt_gpu(gpu: &GpuConfig, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "gpu_server = {}", toml_text(&server.display().to_string()))?;
     }
     writeln!(f, "gpu_silence_limit = {}", toml_text(&humantime::format_duration(gpu.silence_limit).to_string()))?;
+    writeln!(f, "gpu_spare = {}", gpu.has_spare)?;
     if let Some(download) = &gpu.download {
         let url = download.url.as_ref().map(|url| format!("url = {}, ", toml_text(url.as_str()))).unwrap_or_default();
         writeln!(f, "gpu_server_download = {{ {url}sha256 = \"{}\" }}", download.sha256)?;

@@ -12,7 +12,7 @@ use figment::{
 use super::{Overrides, Problem, legacy};
 
 /// Every key of the top level that has a meaning.
-pub(super) const KEYS: [&str; 21] = [
+pub(super) const KEYS: [&str; 22] = [
     "hierophant_ws_address",
     "contemplant_name",
     "worker_token",
@@ -33,6 +33,7 @@ pub(super) const KEYS: [&str; 21] = [
     "gpu_devices",
     "gpu_server",
     "gpu_silence_limit",
+    "gpu_spare",
     "gpu_server_download",
 ];
 

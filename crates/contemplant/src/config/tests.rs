@@ -52,6 +52,7 @@ fn what_show_prints_is_a_configuration_that_says_the_same() {
         backend = "mock"
         memory_limit = "24GiB"
         time_limit = "90min"
+        spare = true
         program = "/p"
         args = ["a", "b c"]
         [[provers]]
@@ -295,6 +296,7 @@ fn a_server_is_downloaded_only_by_its_digest() {
 fn what_show_prints_of_gpus_says_the_same() {
     let text = format!(
         "gpu_devices = [1]\ngpu_server = \"/opt/server\"\ngpu_silence_limit = \"20m\"\n\
+         gpu_spare = true\n\
          gpu_server_download = {{ url = \"https://example.com/x\", sha256 = \"{}\" }}",
         "cd".repeat(32)
     );

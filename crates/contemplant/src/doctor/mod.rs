@@ -22,7 +22,11 @@ pub use self::{
 };
 use crate::{
     HAS_BUILT_IN_PROVER,
-    config::{Config, Problem, gpu::GpuDevices, provers::ProverProgram},
+    config::{
+        Config, Problem,
+        gpu::GpuDevices,
+        provers::{ProverConfig, ProverProgram},
+    },
     machine::{Room, cores, is_writable},
     snark,
 };
@@ -31,7 +35,10 @@ use crate::{
 /// waited for ten seconds or so.
 pub async fn look(configuration: Result<&Config, &[Problem]>) -> Facts {
     // Measured before anything else is at work.
-    let speed = speed::measure(configuration.map_or(&[], |config| &config.provers)).await;
+    let has_gpus = configuration.is_ok_and(|config| config.gpu.devices != GpuDevices::None);
+    let is_built_in = |prover: &ProverConfig| prover.program == ProverProgram::BuiltIn;
+    let is_prover = has_gpus || configuration.is_ok_and(|config| config.provers.iter().any(is_built_in));
+    let speed = speed::measure(is_prover).await;
     let memory = Memory::look();
     let gpu = spawn_blocking(gpu::look);
     let mut facts = Facts {
@@ -49,7 +56,6 @@ pub async fn look(configuration: Result<&Config, &[Problem]>) -> Facts {
     };
     match configuration {
         Ok(config) => {
-            let has_gpus = config.gpu.devices != GpuDevices::None;
             // The server of a GPU has gnark in it.
             let is_gnark_there = snark::IS_GNARK_LINKED || (has_gpus && config.provers.is_empty());
             let snarks = {
@@ -73,7 +79,7 @@ pub async fn look(configuration: Result<&Config, &[Problem]>) -> Facts {
     facts
 }
 
-fn prover(config: &crate::config::provers::ProverConfig) -> ProverFacts {
+fn prover(config: &ProverConfig) -> ProverFacts {
     let program = match &config.program {
         ProverProgram::BuiltIn | ProverProgram::Gpu(_) => None,
         ProverProgram::External { program, .. } => {

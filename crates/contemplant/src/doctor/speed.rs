@@ -6,25 +6,18 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{process::Command, time::timeout};
 
 use super::facts::Speed;
-use crate::{
-    HAS_BUILT_IN_PROVER,
-    artifacts::readable,
-    config::{
-        process_environment,
-        provers::{ProverConfig, ProverProgram},
-    },
-};
+use crate::{HAS_BUILT_IN_PROVER, artifacts::readable, config::process_environment};
 
 /// How long it may take: seconds on any machine that proves.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Starts this program as `contemplant measure`, and hears what it says. What is ended leaves shared memory behind,
+/// Starts this program as `contemplant measure`, and hears what it says, if it `is_prover` itself. What is ended leaves shared memory behind,
 /// which the next start of a contemplant sweeps up.
-pub(super) async fn measure(provers: &[ProverConfig]) -> Speed {
+pub(super) async fn measure(is_prover: bool) -> Speed {
     if !HAS_BUILT_IN_PROVER {
         return Speed::Unknown("this contemplant was built without SP1");
     }
-    if !provers.iter().any(|prover| prover.program == ProverProgram::BuiltIn) {
+    if !is_prover {
         return Speed::Unknown("no prover of the configuration is this program itself");
     }
     let mut command = Command::new("/proc/self/exe");

@@ -26,6 +26,7 @@ use proving::{
     child::{Channel, ServeError, Verify, serve_prover},
 };
 use sp1_sdk::SP1Stdin;
+use tokio::sync::oneshot;
 
 pub use download::Download;
 pub use find::find_installed;
@@ -37,11 +38,12 @@ pub const SP1_VERSION: &str = sp1_primitives::SP1_CRATE_VERSION;
 /// What the GPU prover needs of SP1 besides the server.
 #[async_trait]
 pub trait Sp1: Verify + Send + Sync {
-    /// Runs the program without proving it. The server tells nobody why a program failed, so this comes first.
+    /// Runs the program without proving it: the server tells nobody why a program failed. Says `read` when program and
+    /// input are known to decode.
     ///
     /// # Errors
     /// Whose fault it was that it did not run to a good end.
-    async fn execute(&self, order: &ProveOrder) -> Result<Execution, Fault>;
+    async fn execute(&self, order: &ProveOrder, read: oneshot::Sender<()>) -> Result<Execution, Fault>;
 
     /// The program and its input, decoded.
     ///
@@ -66,6 +68,11 @@ pub struct GpuSettings {
     pub server: Option<PathBuf>,
     /// How long the server may be silent at work before it is taken for hung.
     pub silence_limit: Duration,
+    /// Whether another prover for the device stands by, or takes over, with a server of its own.
+    pub has_spare: bool,
+    /// How long a program is executed before the server is asked for its proof, which goes on beside that. The server has to
+    /// end with a program that fails later; and a device that waits for a long execution makes no proofs.
+    pub head_start: Duration,
     /// How long the server may take until it has set up its first program.
     pub start_limit: Duration,
     /// Where the server may be downloaded from if there is none.
@@ -79,6 +86,8 @@ pub struct GpuSettings {
 impl GpuSettings {
     /// The default [silence limit](Self::silence_limit).
     pub const SILENCE_LIMIT: Duration = Duration::from_mins(15);
+    /// The default [head start](Self::head_start). Executing nothing takes most of it.
+    pub const HEAD_START: Duration = Duration::from_secs(1);
     /// The default [start limit](Self::start_limit). Less than what the supervisor grants, which knows no cause.
     pub const START_LIMIT: Duration = Duration::from_mins(10);
 }

@@ -3,6 +3,7 @@
 use std::{
     io::ErrorKind,
     path::Path,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,13 +12,16 @@ use std::{
 };
 
 use async_trait::async_trait;
-use network_lib::{Backend, Digest, Fault, ProverProfile, Vm};
+use network_lib::{Backend, Digest, Fault, FaultClass, ProverProfile, Vm};
 use proving::{
     Execution, Phase, Progress, ProveOrder, VerifyOrder,
     child::{Prove, Reporter},
 };
 use sp1_sdk::SP1Stdin;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, oneshot},
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -35,6 +39,9 @@ use crate::{
 const TRIAL_PROGRAM: &[u8] = include_bytes!("../../../../programs/fibonacci/elf/fibonacci");
 const TRIAL_KEY: &[u8] = include_bytes!("../../tests/fixtures/fibonacci.vk");
 
+/// How long the executor may take to say that it was the guest, when the server has failed.
+const GUEST_WORD: Duration = Duration::from_mins(1);
+
 /// How long a killed server may take to be gone. It may have much memory to give back.
 const CLEAR_LIMIT: Duration = Duration::from_secs(30);
 
@@ -48,8 +55,10 @@ pub struct GpuProver {
     sp1: Port,
     hand: Mutex<Hand>,
     ended: Ended,
-    is_broken: AtomicBool,
-    /// Set from an order until the question that follows its outcome, [`Prove::is_broken`].
+    /// Set while the server is at work, and for good when it is not trusted any more.
+    is_in_doubt: AtomicBool,
+    head_start: Duration,
+    /// Set from an order until the question that follows its end, [`Prove::is_broken`].
     is_at_work: Arc<AtomicBool>,
     /// What watches the server.
     _futures: TaskTracker,
@@ -84,12 +93,25 @@ impl GpuProver {
     /// # Errors
     /// Why there is no server that can be used, and what to do.
     pub async fn start(settings: GpuSettings, sp1: Arc<dyn Sp1>) -> Result<Self, String> {
-        let GpuSettings { device, server, silence_limit, start_limit, download, circuit_version, modes } = settings;
+        let GpuSettings {
+            device,
+            server,
+            silence_limit,
+            has_spare,
+            head_start,
+            start_limit,
+            download,
+            circuit_version,
+            modes,
+        } = settings;
         let program = find::find(server.as_deref(), download.as_ref()).await?;
         let (log, futures) = (Log::default(), TaskTracker::new());
         let try_out = async {
             socket::clear(device, CLEAR_LIMIT.min(start_limit / 2)).await?;
-            let mut server = Server::start(&program, device, silence_limit, log.clone(), &futures).await?;
+            let mut server = Server::start(&program, device, log.clone(), &futures).await?;
+            if has_spare {
+                socket::give_up(device)?;
+            }
             let trial = set_up(&mut server, TRIAL_PROGRAM).await.map_err(|fault| fault.cause)?;
             if trial.verifying_key != TRIAL_KEY {
                 let (path, version) = (program.display(), crate::SP1_VERSION);
@@ -97,6 +119,7 @@ impl GpuProver {
                     "{path} derives other verifying keys than SP1 {version}: it is of another release"
                 ));
             }
+            server.limit_silence(silence_limit);
             Ok(server)
         };
         let Ok(server) = timeout(start_limit, try_out).await else {
@@ -120,7 +143,8 @@ impl GpuProver {
             sp1: Port(sp1),
             hand,
             ended,
-            is_broken: AtomicBool::default(),
+            is_in_doubt: AtomicBool::default(),
+            head_start,
             is_at_work: Arc::default(),
             _futures: futures,
         })
@@ -144,30 +168,62 @@ impl GpuProver {
             let other = &order.circuit_version;
             return Err(Fault::worker(format!("this prover makes proofs of circuit {own}, not {other}")));
         }
-        reporter.progress(Progress::begun(Phase::Preparing));
         reporter.progress(Progress::begun(Phase::Executing));
-        let execution = self.sp1.0.execute(order).await?;
-        reporter.executed(execution);
+        let ((read, is_read), (executed, is_executed)) = (oneshot::channel(), oneshot::channel());
+        let execution = async {
+            let execution = self.sp1.0.execute(order, read).await?;
+            reporter.executed(execution);
+            let _ = executed.send(()); // if it took long, nobody waits for it any more
+            Ok(execution)
+        };
+        let proof = async {
+            // Here, too, it is only decoded when that has been tried out; and if it could not be, this ends with it.
+            let _ = is_read.await;
+            let _ = timeout(self.head_start, is_executed).await;
+            self.ask(order, reporter).await
+        };
+        let (mut execution, mut proof) = (pin!(execution), pin!(proof));
+        let (execution, program) = tokio::select! {
+            execution = &mut execution => (execution?, proof.await?),
+            program = &mut proof => match program {
+                Ok(program) => (execution.await?, program),
+                // A program that fails does so in the server too, and only the executor tells it from other faults.
+                Err(fault) => return Err(match timeout(GUEST_WORD, execution).await {
+                    Ok(Err(told)) if told.class == FaultClass::Guest => told,
+                    Ok(_) | Err(_) => fault,
+                }),
+            },
+        };
+        self.verify(order, program, execution).await.inspect_err(|_| self.doubt())
+    }
 
+    /// Has the server make the proof, and writes it.
+    async fn ask(&self, order: &ProveOrder, reporter: &Reporter) -> Result<Program, Fault> {
         let mut hand = self.hand.lock().await;
         reporter.progress(Progress::begun(Phase::Preparing));
         let (elf, stdin) = self.sp1.0.read(order).await?;
-        let program = self.heeding(hand.program(order.program_digest, &elf).await)?;
+        let program = self.doubting(hand.program(order.program_digest, &elf)).await?;
         self.check_key(order, &program, &elf).await?;
 
         reporter.progress(Progress::begun(Phase::Proving));
-        let proof = self.heeding(hand.prove(order, &program, stdin, reporter).await)?;
+        let proof = self.doubting(hand.prove(order, &program, stdin, reporter)).await?;
 
         reporter.progress(Progress::begun(Phase::Finishing));
         write(&order.output, &proof)?;
-        drop(proof);
-        self.heeding(self.verify(order, program, execution).await)
+        Ok(program)
     }
 
-    /// Passes on what the server did. After a failure it is not trusted any more: work of the failed request may go
-    /// on in it, and where a stage of it panicked, the next request may never be answered.
-    fn heeding<T>(&self, outcome: Result<T, Fault>) -> Result<T, Fault> {
-        outcome.inspect_err(|_| self.is_broken.store(true, Ordering::SeqCst))
+    /// The outcome of what the server does. It is not trusted any more if it fails or is given up: work of that request
+    /// may go on in it, and where a stage of it panicked, the next request may never be answered.
+    async fn doubting<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        self.doubt();
+        let done = work.await?;
+        self.is_in_doubt.store(false, Ordering::SeqCst);
+        Ok(done)
+    }
+
+    fn doubt(&self) {
+        self.is_in_doubt.store(true, Ordering::SeqCst);
     }
 
     /// Refuses a program that has another key than the order says. The server's word is not enough for that, since
@@ -177,14 +233,14 @@ impl GpuProver {
             let hashes = self.sp1.0.hash_verifying_key(key);
             hashes.map_err(|error| Fault::worker(format!("cannot hash the verifying key: {error}")))
         };
-        let claimed = self.heeding(hash(&program.verifying_key))?;
+        let claimed = hash(&program.verifying_key).inspect_err(|_| self.doubt())?;
         if claimed.contains(&order.vk_hash) {
             return Ok(());
         }
         let derived = self.sp1.0.verifying_key(elf).await;
         let derived = derived.map_err(|error| Fault::worker(format!("cannot derive the verifying key: {error}")))?;
         if derived != program.verifying_key {
-            self.is_broken.store(true, Ordering::SeqCst); // whatever the order says
+            self.doubt(); // whatever the order says
         }
         let hashes = hash(&derived)?;
         let (actual, expected) = (hex::encode(hashes.field), hex::encode(order.vk_hash));
@@ -290,9 +346,15 @@ impl Prove for GpuProver {
         self.make(order, reporter).await
     }
 
+    fn stops_when_dropped(&self) -> bool {
+        // An execution is in a child that ends with it, and decoding and verifying end by themselves in seconds; a request
+        // to the server cannot be taken back.
+        !self.is_in_doubt.load(Ordering::SeqCst)
+    }
+
     fn is_broken(&self) -> bool {
         self.is_at_work.store(false, Ordering::SeqCst);
-        self.is_broken.load(Ordering::SeqCst) || self.ended.is_told()
+        self.is_in_doubt.load(Ordering::SeqCst) || self.ended.is_told()
     }
 }
 

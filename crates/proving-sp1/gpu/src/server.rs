@@ -31,8 +31,11 @@ use crate::{
 
 /// What the server logs: its steps are told at the level debug.
 const LOG_FILTER: &str = "sp1_prover=debug,info";
-/// How long the last words of a server may take that has exited, and how long its exit after its connection ended.
+/// How long the last words of a server may take that has exited.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a server may take to be gone whose connection has ended: its end says more than that. One that was killed
+/// first gives its device's memory back, which takes seconds.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A server that can be asked. It is in the process group of this process, and ends with it.
 #[derive(Debug)]
@@ -44,7 +47,8 @@ pub(crate) struct Server {
     is_asked: Arc<AtomicBool>,
     ended: Ended,
     log: Log,
-    silence_limit: Duration,
+    /// How long it may be silent at work. None while it builds its prover, of which it says nothing.
+    silence_limit: Option<Duration>,
 }
 
 impl Server {
@@ -53,13 +57,7 @@ impl Server {
     ///
     /// # Errors
     /// Why there is no server that can be asked.
-    pub(crate) async fn start(
-        program: &Path,
-        device: u32,
-        silence_limit: Duration,
-        log: Log,
-        futures: &TaskTracker,
-    ) -> Result<Self, String> {
+    pub(crate) async fn start(program: &Path, device: u32, log: Log, futures: &TaskTracker) -> Result<Self, String> {
         let mut process = Command::new(program)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -68,7 +66,7 @@ impl Server {
             .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID") // as nvidia-smi counts
             .env("RUST_LOG", LOG_FILTER)
             .env("NO_COLOR", "1")
-            .env(socket::MARK.0, socket::MARK.1)
+            .env(socket::MARK, device.to_string())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
@@ -91,7 +89,12 @@ impl Server {
         let (sender, answers) = mpsc::channel(1);
         let is_asked = Arc::default();
         futures.spawn(listen(reader, sender, Arc::clone(&is_asked), log.clone(), ended.clone()));
-        Ok(Self { writer, answers, is_asked, ended, log, silence_limit })
+        Ok(Self { writer, answers, is_asked, ended, log, silence_limit: None })
+    }
+
+    /// From now on this much silence at work is a hang.
+    pub(crate) fn limit_silence(&mut self, limit: Duration) {
+        self.silence_limit = Some(limit);
     }
 
     /// The end of this server, to wait for.
@@ -132,14 +135,21 @@ impl Server {
                 },
                 fault = ended.wait() => return Err(fault),
                 Ok(()) = progress.changed() => on_progress(*progress.borrow_and_update()),
-                () = log.silence(silence_limit) => {
-                    let limit = silence_limit.as_secs_f64();
+                limit = silent(&log, silence_limit) => {
+                    let limit = limit.as_secs_f64();
                     return Err(log.explain(&format!("sp1-gpu-server hangs: it gave no sign of life for {limit} s")));
                 }
             }
         };
         wire::answer(bytes).map_err(|what| log.explain(&format!("sp1-gpu-server sent {what}")))
     }
+}
+
+/// Returns when the server was silent for `limit`, if there is one.
+async fn silent(log: &Log, limit: Option<Duration>) -> Duration {
+    let Some(limit) = limit else { return std::future::pending().await };
+    log.silence(limit).await;
+    limit
 }
 
 /// Reads answers until the connection ends, and the use of the server with it. An answer to nothing ends that too: no
@@ -163,8 +173,9 @@ async fn listen(
                 return;
             }
             Err(error) => {
-                // If it closed the connection by exiting, that says more.
-                sleep(LAST_WORDS * 2).await;
+                // If it closed the connection by exiting, that says more; but at rest a server that is gone takes orders.
+                let limit = if is_asked.load(Ordering::SeqCst) { EXIT_LIMIT } else { 2 * LAST_WORDS };
+                let _ = timeout(limit, ended.wait()).await;
                 let how = if error.kind() == std::io::ErrorKind::UnexpectedEof {
                     "sp1-gpu-server closed its connection".to_owned()
                 } else {

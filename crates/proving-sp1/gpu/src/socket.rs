@@ -1,7 +1,11 @@
 //! The server's socket: a name in `/tmp` that the server and its clients agree on, which also means that whatever
 //! was there before has to be told from the server that was just started.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rustix::{
     io::Errno,
@@ -12,8 +16,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Marks the environment of a server that was started here.
-pub(crate) const MARK: (&str, &str) = ("HIEROPHANT_GPU_SERVER", "1");
+use crate::find;
+
+/// Marks the environment of a server that was started here: its value is the device.
+pub(crate) const MARK: &str = "HIEROPHANT_GPU_SERVER";
 
 /// How often a socket is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -23,17 +29,21 @@ pub(crate) fn path(device: u32) -> PathBuf {
     sp1_cuda::client::socket_path(device)
 }
 
-/// Makes sure that nothing answers for `device`: removes the socket of a server that is gone, ends a server whose
-/// prover child is gone, and waits up to `limit` for one that is about to end.
+/// Makes sure that nothing answers for `device`: removes the socket of a server that is gone, ends servers whose
+/// prover child is gone, and waits up to `limit` for those that are about to end.
 ///
 /// # Errors
 /// Who answers there, and what to do.
 pub(crate) async fn clear(device: u32, limit: Duration) -> Result<(), String> {
     let path = path(device);
     let until = Instant::now() + limit;
-    let (mut pid, mut last_ended) = (None, None);
+    let mut pid = None;
     loop {
-        let is_left_behind = match UnixStream::connect(&path).await {
+        let left = Left::by_children(device);
+        for orphan in &left.orphans {
+            let _ = kill_process(*orphan, Signal::KILL); // it may be gone by now
+        }
+        let is_free = match UnixStream::connect(&path).await {
             Ok(stream) => {
                 pid = peer(&stream);
                 // A server listens itself: whoever holds its socket when it is gone is no server.
@@ -41,21 +51,18 @@ pub(crate) async fn clear(device: u32, limit: Duration) -> Result<(), String> {
             }
             // Somebody listens and accepts nobody: earlier looks still stand in line.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => true,
             Err(error) => return Err(format!("cannot look at the socket {}: {error}", path.display())),
         };
-        if is_left_behind {
-            std::fs::remove_file(&path).map_err(|error| {
-                format!("cannot remove the socket {} that an earlier server left: {error}", path.display())
-            })?;
-            break;
+        if is_free {
+            remove(&path)?;
         }
-        if let Some(pid) = pid.filter(|&pid| is_orphan(pid) && last_ended != Some(pid)) {
-            last_ended = Some(pid);
-            let _ = kill_process(pid, Signal::KILL); // it may be gone by now
+        let is_late = Instant::now() >= until;
+        // Their memory comes back only when they are gone.
+        if is_free && (is_late || (left.orphans.is_empty() && !left.is_ending)) {
+            return Ok(());
         }
-        if Instant::now() >= until {
+        if is_late {
             let who = pid.map_or("another process".to_owned(), |pid| format!("process {}", pid.as_raw_nonzero()));
             return Err(format!(
                 "{who} already answers at {}: a device has one sp1-gpu-server, so end it or take the device out of \
@@ -65,11 +72,16 @@ pub(crate) async fn clear(device: u32, limit: Duration) -> Result<(), String> {
         }
         sleep(LOOK).await;
     }
-    // Its memory comes back only when it is gone.
-    while last_ended.is_some_and(is_there) && Instant::now() < until {
-        sleep(LOOK).await;
+}
+
+/// Removes a socket, if it is there.
+fn remove(path: &Path) -> Result<(), String> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("cannot remove the socket {}: {error}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Connects to the server for `device` as soon as it listens. Waits for ever: the caller knows when the server ended.
@@ -97,17 +109,47 @@ pub(crate) async fn connect(device: u32) -> Result<UnixStream, String> {
     }
 }
 
+/// Takes the server for `device` off its socket, to which this process is connected: now another one can have it.
+///
+/// # Errors
+/// When that is not possible.
+pub(crate) fn give_up(device: u32) -> Result<(), String> {
+    remove(&path(device))
+}
+
 fn peer(stream: &UnixStream) -> Option<Pid> {
     Pid::from_raw(stream.peer_cred().ok()?.pid()?)
 }
 
-/// Whether this is a server that was started here, by a prover child that is gone. The child led its group, and a
-/// number that names a group is not given to another process.
-fn is_orphan(pid: Pid) -> bool {
-    let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-    let mark = format!("{}={}", MARK.0, MARK.1);
-    let is_marked = environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes());
-    is_marked && getpgid(Some(pid)).is_ok_and(|leader| !is_there(leader))
+/// Servers whose prover child is gone.
+struct Left {
+    /// Started here for the device.
+    orphans: Vec<Pid>,
+    /// Some end: a process that ends says no more for which device it was, and may hold its memory for seconds.
+    is_ending: bool,
+}
+
+impl Left {
+    /// Looks. The child led its server's group, and a number that names a group is not given to another process.
+    fn by_children(device: u32) -> Self {
+        let mark = format!("{MARK}={device}");
+        let mut left = Self { orphans: Vec::new(), is_ending: false };
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        for pid in processes.filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?)) {
+            // First what takes no lock that a process may hold which hangs. The kernel's own have no group.
+            if group(pid).is_none_or(is_there) {
+                continue;
+            }
+            let read = |file: &str| std::fs::read(format!("/proc/{}/{file}", pid.as_raw_nonzero())).unwrap_or_default();
+            let environment = read("environ");
+            if environment.is_empty() {
+                left.is_ending |= read("comm").trim_ascii() == find::NAME.as_bytes();
+            } else if environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes()) {
+                left.orphans.push(pid);
+            }
+        }
+        left
+    }
 }
 
 /// Whether this process is known not to run any more. `/proc` may hide the processes of others.
@@ -117,6 +159,17 @@ fn is_gone(pid: Pid) -> bool {
 
 /// Whether this process runs; one that only waits to be reaped does not.
 fn is_there(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat(pid).is_some()
+}
+
+/// The leader of this process's group, if it runs.
+fn group(pid: Pid) -> Option<Pid> {
+    Pid::from_raw(stat(pid)?.split(' ').nth(2)?.parse().ok()?)
+}
+
+/// What `proc_pid_stat(5)` says of a process that runs, from its state on: the name before that may hold anything.
+fn stat(pid: Pid) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    (!rest.starts_with(['Z', 'X'])).then(|| rest.to_owned())
 }

@@ -37,8 +37,12 @@ fn main() -> ExitCode {
         [command, folder, rest @ ..] if command == fake::COMMAND => fake::run(Path::new(folder), rest),
         [command, server, device] if command == PROVER => {
             let executor = this(&[EXECUTOR]);
-            let options =
-                GpuOptions { device: device.parse().unwrap(), server: Some(server.into()), ..GpuOptions::default() };
+            let options = GpuOptions {
+                device: device.parse().unwrap(),
+                server: Some(server.into()),
+                head_start: LIMIT, // whatever else this machine is at
+                ..GpuOptions::default()
+            };
             ended(proving_sp1::run_gpu_prover_child(executor, options))
         }
         [command] if command == EXECUTOR => ended(proving_sp1::run_executor_child()),

@@ -39,6 +39,7 @@ pub(crate) struct Setting {
     pub(crate) device: u32,
     pub(crate) start_limit: Duration,
     pub(crate) first_restart_delay: Duration,
+    pub(crate) has_spare: bool,
 }
 
 impl Setting {
@@ -56,7 +57,8 @@ impl Setting {
     pub(crate) fn without_server() -> Self {
         let minute = Duration::from_mins(1);
         let folder = TempDir::new().unwrap();
-        Self { folder, device: device(), start_limit: minute, first_restart_delay: Duration::from_millis(1) }
+        let first_restart_delay = Duration::from_millis(1);
+        Self { folder, device: device(), start_limit: minute, first_restart_delay, has_spare: false }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -75,6 +77,7 @@ impl Setting {
             self.folder.path().as_os_str().to_owned(),
             self.device.to_string().into(),
             self.start_limit.as_millis().to_string().into(),
+            self.has_spare.to_string().into(),
         ];
         let env = [
             ("PATH".into(), format!("{}:/usr/bin:/bin", self.path("bin").display()).into()),
@@ -82,7 +85,8 @@ impl Setting {
         ];
         let program = std::env::current_exe().unwrap();
         let command = ChildCommand { program, args: args.to_vec(), env: env.to_vec() };
-        let settings = ProverSettings { first_restart_delay: self.first_restart_delay, ..ProverSettings::default() };
+        let Self { first_restart_delay, has_spare, .. } = self;
+        let settings = ProverSettings { first_restart_delay, has_spare, ..ProverSettings::default() };
         let (prover, reports) = ProverChild::start(command, settings, &tracker, stop.clone());
         Bench { folder: self.folder, device: self.device, prover, reports, stop, tracker }
     }

@@ -13,6 +13,7 @@ use proving_sp1_gpu::{Download, GpuSettings, Sp1};
 use sp1_sdk::{
     HashableKey as _, LightProver, ProofFromNetwork, Prover as _, SP1ProofWithPublicValues, SP1Stdin, SP1VerifyingKey,
 };
+use tokio::sync::oneshot;
 
 use crate::KEY;
 
@@ -25,7 +26,7 @@ pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 /// Serves a GPU prover by the files of `folder`: `named`, the path of the server, and `download`, an address and a
 /// digest; both may be missing.
 #[expect(clippy::print_stderr, reason = "its parent hears that")]
-pub(crate) fn run(folder: &Path, device: u32, start_limit: Duration) -> ExitCode {
+pub(crate) fn run(folder: &Path, device: u32, start_limit: Duration, has_spare: bool) -> ExitCode {
     let channel = Channel::take().unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
     let download = read("download").map(|text| {
@@ -38,6 +39,9 @@ pub(crate) fn run(folder: &Path, device: u32, start_limit: Duration) -> ExitCode
         device,
         server: read("named").map(Into::into),
         silence_limit: SILENCE_LIMIT,
+        has_spare,
+        // Far longer than anything here executes, unless it is told.
+        head_start: read("beside").map_or(Duration::from_mins(10), |_| Duration::ZERO),
         start_limit,
         download,
         circuit_version: CircuitVersion::new(CIRCUIT_VERSION),
@@ -66,10 +70,26 @@ impl Sp1 for TestSp1 {
         Ok((read(&order.program)?, stdin))
     }
 
-    async fn execute(&self, order: &ProveOrder) -> Result<Execution, Fault> {
+    async fn execute(&self, order: &ProveOrder, read: oneshot::Sender<()>) -> Result<Execution, Fault> {
         let (elf, _) = self.read(order).await?;
+        let _ = read.send(());
+        if elf == b"an endless program" {
+            std::future::pending::<()>().await;
+        }
         if elf == b"a bad program" {
             return Err(Fault::guest("the program panicked"));
+        }
+        if elf.starts_with(b"a slow ") {
+            // As slow as that.
+            let requests = order.program.with_file_name("requests");
+            while !std::fs::read_to_string(&requests).unwrap().ends_with("prove\n") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        if elf == b"a slow bad program" {
+            // The server has most likely found out by itself, and is asked what it said last.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            return Err(Fault::guest("the program panicked late"));
         }
         Ok(Execution { cycles: 9500, gas: None, public_values_hash: public_values_hash() })
     }

@@ -9,11 +9,13 @@
 //! | `unfit` | panics when it sets up its first program, as the real one does on a small device |
 //! | `other-key` | derives another verifying key |
 //! | `wrong-key`, `wrong-id` | names another verifying key, or program, for what is no ELF as the trial is |
+//! | `slow-start` | says nothing for longer than the silence limit while it sets up its first program |
 //! | `idle-exit` | exits soon after its first set-up |
 //! | `heir` | starts a process that leaves the group and holds its socket, and exits with status 3 for a proof |
 //! | `hang` | never answers for a proof |
 //! | `slow` | answers for a proof late, with signs of life |
 //! | `crash`, `killed` | exits with status 3, or by SIGKILL, for a proof |
+//! | `killed-slowly` | closes its connection for a proof, and ends by SIGKILL some seconds later |
 //! | `garbage`, `lie`, `close` | answers with bytes that mean nothing, half a frame, or by closing the connection |
 //! | `refuse`, `memory` | answers with an error whose cause only its log tells |
 //! | `panic` | panics in a stage and never answers |
@@ -169,6 +171,7 @@ impl Connection {
                 return false;
             }
             "other-key" => vk.vk.pc_start.swap(0, 1),
+            "slow-start" if is_trial => sleep(5),
             "wrong-key" if !is_trial => vk.vk.pc_start.swap(0, 1),
             "wrong-id" if !is_trial => id = [0; 32],
             "idle-exit" => {
@@ -202,7 +205,11 @@ impl Connection {
                 log("ERROR sp1_gpu: an illegal memory access was encountered");
                 std::process::exit(3);
             }
-            "killed" => {
+            "killed" | "killed-slowly" => {
+                if self.fault == "killed-slowly" {
+                    self.stream.shutdown(std::net::Shutdown::Both).unwrap();
+                    sleep(4);
+                }
                 let own = rustix::process::getpid();
                 rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
             }

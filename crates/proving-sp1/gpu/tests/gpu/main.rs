@@ -39,9 +39,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.as_slice() {
         [command, folder, rest @ ..] if command == fake::COMMAND => return fake::run(Path::new(folder), rest),
-        [command, folder, device, limit] if command == child::COMMAND => {
+        [command, folder, device, limit, has_spare] if command == child::COMMAND => {
             let limit = Duration::from_millis(limit.parse().unwrap());
-            return child::run(Path::new(folder), device.parse().unwrap(), limit);
+            return child::run(Path::new(folder), device.parse().unwrap(), limit, has_spare.parse().unwrap());
         }
         _ => {}
     }
@@ -66,6 +66,11 @@ fn main() -> ExitCode {
         an_answer_that_nobody_asked_for_ends_the_server,
         a_server_that_ends_at_rest_is_replaced,
         a_cancelled_proof_takes_the_server_along,
+        an_execution_that_is_cancelled_leaves_the_server_up,
+        a_program_that_takes_long_is_executed_beside_its_proof,
+        a_guest_that_fails_late_is_at_fault_whatever_the_server_says,
+        a_server_that_says_nothing_while_it_builds_its_prover_is_waited_for,
+        a_killed_server_that_takes_long_to_be_gone_is_one_that_was_killed,
         a_stopped_prover_takes_the_server_along,
         a_server_of_another_version_is_refused_with_the_remedy,
         a_server_that_does_not_say_its_version_is_refused_with_the_remedy,
@@ -76,6 +81,7 @@ fn main() -> ExitCode {
         a_socket_that_was_left_behind_is_removed,
         a_socket_that_outlives_its_server_is_removed,
         a_server_whose_prover_is_gone_is_ended,
+        a_spare_takes_over_on_the_same_device,
         a_server_that_someone_else_runs_is_left_alone,
         a_server_of_the_right_version_is_found,
         without_a_server_the_remedies_are_named,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use network_lib::{Backend, Digest, FaultClass};
-use proving::{ProveOrder, ProverReport};
+use proving::{Phase, ProveOrder, ProverReport};
 use sp1_cuda::client::socket_path;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -124,13 +124,43 @@ pub(crate) async fn an_answer_to_something_else_is_no_proof() {
 
 pub(crate) async fn a_guests_fault_never_reaches_the_server() {
     let mut bench = Bench::ready(&[]).await;
-    let order = bench.order(1);
-    std::fs::write(&order.program, b"a bad program").unwrap();
+    let order = order_for(&bench, 1, b"a bad program");
     assert_eq!(bench.fails(order).await, (FaultClass::Guest, "the program panicked".to_owned()));
     bench.proves(2).await;
     assert_eq!(bench.lines("requests"), ["set up", "set up", "prove"]);
     assert_eq!(bench.lines("starts").len(), 1);
     bench.end().await;
+}
+
+/// The order for another program.
+fn order_for(bench: &Bench, attempt: u8, program: &[u8]) -> ProveOrder {
+    let order = bench.order(attempt);
+    std::fs::write(&order.program, program).unwrap();
+    order
+}
+
+pub(crate) async fn a_program_that_takes_long_is_executed_beside_its_proof() {
+    let setting = Setting::new(&[]);
+    setting.write("beside", "");
+    let mut bench = setting.start();
+    bench.is_ready().await;
+    let order = order_for(&bench, 1, b"a slow program");
+    bench.proves_order(order).await;
+    assert_eq!(bench.lines("starts").len(), 1);
+    bench.end().await;
+}
+
+pub(crate) async fn a_guest_that_fails_late_is_at_fault_whatever_the_server_says() {
+    for server in ["hang", "refuse", "crash"] {
+        let setting = Setting::new(&[server]);
+        setting.write("beside", "");
+        let mut bench = setting.start();
+        bench.is_ready().await;
+        let order = order_for(&bench, 1, b"a slow bad program");
+        assert_eq!(bench.fails(order).await, (FaultClass::Guest, "the program panicked late".to_owned()), "{server}");
+        bench.recovers().await;
+        bench.end().await;
+    }
 }
 
 pub(crate) async fn a_program_under_another_key_is_the_guests_fault() {
@@ -186,6 +216,20 @@ pub(crate) async fn a_cancelled_proof_takes_the_server_along() {
     }
     bench.is_ready().await;
     bench.proves(2).await;
+    bench.end().await;
+}
+
+pub(crate) async fn an_execution_that_is_cancelled_leaves_the_server_up() {
+    let mut bench = Bench::ready(&[]).await;
+    let order = order_for(&bench, 1, b"an endless program");
+    let attempt = order.attempt;
+    bench.prover.prove(order).await.unwrap();
+    while !matches!(bench.reports.recv().await.unwrap(), ProverReport::Progress { progress, .. }
+        if progress.phase == Phase::Executing)
+    {}
+    bench.prover.cancel(attempt).await.unwrap();
+    bench.proves(2).await;
+    assert_eq!(bench.lines("starts").len(), 1);
     bench.end().await;
 }
 
@@ -246,6 +290,16 @@ pub(crate) async fn a_server_that_derives_other_keys_is_refused() {
     start_fails(Setting::new(&["other-key"]), &["derives other verifying keys than SP1 6.10.0"]).await;
 }
 
+pub(crate) async fn a_server_that_says_nothing_while_it_builds_its_prover_is_waited_for() {
+    let bench = Bench::ready(&["slow-start"]).await;
+    assert_eq!(bench.lines("starts").len(), 1);
+    bench.end().await;
+}
+
+pub(crate) async fn a_killed_server_that_takes_long_to_be_gone_is_one_that_was_killed() {
+    fault("killed-slowly", FaultClass::Resources, &["killed by signal 9"]).await;
+}
+
 pub(crate) async fn a_server_that_never_listens_is_given_up() {
     let setting = Setting { start_limit: Duration::from_secs(4), ..Setting::new(&["never-listens"]) };
     start_fails(setting, &["sp1-gpu-server was not ready after 4 s"]).await;
@@ -279,17 +333,37 @@ pub(crate) async fn a_server_whose_prover_is_gone_is_ended() {
     let mut shell = Command::new("/bin/sh");
     shell
         .args(["-c", &server])
-        .env("HIEROPHANT_GPU_SERVER", "1")
+        .env("HIEROPHANT_GPU_SERVER", setting.device.to_string())
         .env("CUDA_VISIBLE_DEVICES", setting.device.to_string());
     assert!(shell.process_group(0).status().unwrap().success());
     let orphan = contents(&setting.path("starts")).await.trim().to_owned();
     while !socket_path(setting.device).exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // As one whose place a spare could have taken.
+    std::fs::remove_file(socket_path(setting.device)).unwrap();
     let mut bench = setting.start();
     bench.is_ready().await;
     assert!(!is_there(&orphan));
     bench.proves(1).await;
+    bench.end().await;
+}
+
+pub(crate) async fn a_spare_takes_over_on_the_same_device() {
+    // Whoever is ready again was not started again: that would have to wait.
+    let setting = Setting { has_spare: true, first_restart_delay: Duration::from_mins(10), ..Setting::new(&[]) };
+    let mut bench = setting.start();
+    bench.is_ready().await;
+    while bench.lines("requests").len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let [server, spare] = bench.lines("starts").try_into().unwrap();
+    assert!(is_there(&server) && is_there(&spare));
+    Command::new("kill").args(["-9", &server]).status().unwrap();
+    is_gone(&server).await;
+    while !matches!(bench.reports.recv().await.unwrap(), ProverReport::Ready(_)) {}
+    bench.proves(1).await;
+    assert_eq!(bench.lines("starts").len(), 2);
     bench.end().await;
 }
 
