@@ -52,8 +52,8 @@ pub trait Prove: Send + Sync {
         false
     }
 
-    /// Whether this prover cannot go on; asked after each order, however that ended. If so the process ends once the outcome is told,
-    /// and its parent starts another.
+    /// Whether this prover cannot go on; asked after each order, however that ended. If so the process ends once the
+    /// outcome is told, and its parent starts another.
     fn is_broken(&self) -> bool {
         false
     }

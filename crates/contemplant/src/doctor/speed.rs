@@ -11,8 +11,8 @@ use crate::{HAS_BUILT_IN_PROVER, artifacts::readable, config::process_environmen
 /// How long it may take: seconds on any machine that proves.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Starts this program as `contemplant measure`, and hears what it says, if it `is_prover` itself. What is ended leaves shared memory behind,
-/// which the next start of a contemplant sweeps up.
+/// Starts this program as `contemplant measure`, and hears what it says; not where `is_prover` says that it proves nothing
+/// itself. What is ended leaves shared memory behind, which the next start of a contemplant sweeps up.
 pub(super) async fn measure(is_prover: bool) -> Speed {
     if !HAS_BUILT_IN_PROVER {
         return Speed::Unknown("this contemplant was built without SP1");

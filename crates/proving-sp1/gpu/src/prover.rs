@@ -187,6 +187,10 @@ impl GpuProver {
             execution = &mut execution => (execution?, proof.await?),
             program = &mut proof => match program {
                 Ok(program) => (execution.await?, program),
+                // Not the server's.
+                Err(fault) if fault.class == FaultClass::Guest || !self.is_in_doubt.load(Ordering::SeqCst) => {
+                    return Err(fault);
+                }
                 // A program that fails does so in the server too, and only the executor tells it from other faults.
                 Err(fault) => return Err(match timeout(GUEST_WORD, execution).await {
                     Ok(Err(told)) if told.class == FaultClass::Guest => told,

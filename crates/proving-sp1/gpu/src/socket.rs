@@ -3,13 +3,14 @@
 
 use std::{
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, getpgid, kill_process, test_kill_process},
+    process::{Pid, Signal, getpgid, getuid, kill_process, test_kill_process},
 };
 use tokio::{
     net::UnixStream,
@@ -134,7 +135,10 @@ impl Left {
     fn by_children(device: u32) -> Self {
         let mark = format!("{MARK}={device}");
         let mut left = Self { orphans: Vec::new(), is_ending: false };
+        let own = getuid().as_raw();
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        // Of others nothing can be read, nor ended.
+        let processes = processes.filter(|process| process.metadata().is_ok_and(|metadata| metadata.uid() == own));
         for pid in processes.filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?)) {
             // First what takes no lock that a process may hold which hangs. The kernel's own have no group.
             if group(pid).is_none_or(is_there) {
@@ -159,17 +163,20 @@ fn is_gone(pid: Pid) -> bool {
 
 /// Whether this process runs; one that only waits to be reaped does not.
 fn is_there(pid: Pid) -> bool {
-    stat(pid).is_some()
+    stat(pid).is_some_and(|stat| !stat.starts_with(['Z', 'X']))
 }
 
-/// The leader of this process's group, if it runs.
+/// The leader of this process's group, if some thread of it is there: of one that was killed, the first thread is gone
+/// before the last one has given its memory back.
 fn group(pid: Pid) -> Option<Pid> {
-    Pid::from_raw(stat(pid)?.split(' ').nth(2)?.parse().ok()?)
+    let stat = stat(pid)?;
+    let number = |index| stat.split(' ').nth(index)?.parse::<i32>().ok();
+    let is_gone = stat.starts_with(['Z', 'X']) && number(17)? <= 1;
+    if is_gone { None } else { Pid::from_raw(number(2)?) }
 }
 
-/// What `proc_pid_stat(5)` says of a process that runs, from its state on: the name before that may hold anything.
+/// What `proc_pid_stat(5)` says of a process, from its state on: the name before that may hold anything.
 fn stat(pid: Pid) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    (!rest.starts_with(['Z', 'X'])).then(|| rest.to_owned())
+    Some(stat.rsplit_once(") ")?.1.to_owned())
 }
