@@ -41,13 +41,21 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     last_sign: Instant,
+    /// Set when the connection has ended: what comes next is the server's end, and its silence means nothing.
+    is_closed: bool,
     tail: VecDeque<String>,
     steps: Steps,
 }
 
+impl State {
+    fn new() -> Self {
+        Self { last_sign: Instant::now(), is_closed: false, tail: VecDeque::new(), steps: Steps::default() }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
-        let state = State { last_sign: Instant::now(), tail: VecDeque::new(), steps: Steps::default() };
+        let state = State::new();
         let progress = watch::channel(state.steps.progress()).0;
         Self(Arc::new(Shared { state: Mutex::new(state), progress }))
     }
@@ -63,10 +71,15 @@ impl Log {
         self.state().last_sign = Instant::now();
     }
 
+    /// The connection has ended.
+    pub(crate) fn close(&self) {
+        self.state().is_closed = true;
+    }
+
     /// Forgets what belongs to an earlier request.
     pub(crate) fn begin(&self) {
         let mut state = self.state();
-        *state = State { last_sign: Instant::now(), tail: VecDeque::new(), steps: Steps::default() };
+        *state = State::new();
         self.0.progress.send_replace(state.steps.progress());
     }
 
@@ -86,8 +99,11 @@ impl Log {
         while silent_looks < SILENT_LOOKS {
             let begun = Instant::now();
             sleep(step).await;
-            let latest = self.state().last_sign;
-            if latest != last_sign {
+            let (latest, is_closed) = {
+                let state = self.state();
+                (state.last_sign, state.is_closed)
+            };
+            if latest != last_sign || is_closed {
                 (last_sign, silent_looks) = (latest, 0);
             } else if begun.elapsed() < 2 * step {
                 silent_looks += 1;

@@ -173,6 +173,7 @@ async fn listen(
                 return;
             }
             Err(error) => {
+                log.close();
                 // If it closed the connection by exiting, that says more; but at rest a server that is gone takes orders.
                 let limit = if is_asked.load(Ordering::SeqCst) { EXIT_LIMIT } else { 2 * LAST_WORDS };
                 let _ = timeout(limit, ended.wait()).await;
